@@ -373,7 +373,7 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _half(key: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Halve what weighs: matrices and kernels.  Biases and running variances stay whole, they are small and delicate."""
+    """Halve what weighs: matrices and kernels.  Biases and running variances are small and delicate: whole."""
     import torch
 
     tensor = tensor.detach().cpu().contiguous()
@@ -397,8 +397,8 @@ def _new_folder(root: Path, name: str) -> Iterator[Path]:
         _sync(temporary)
         if (root / name).exists():
             shutil.rmtree(previous, ignore_errors=True)
-            os.replace(root / name, previous)
-        os.replace(temporary, root / name)
+            (root / name).replace(previous)
+        temporary.replace(root / name)
         _sync(root)
         shutil.rmtree(previous, ignore_errors=True)
     finally:
@@ -432,7 +432,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def _publish(temporary: Path, path: Path) -> None:
     _sync(temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
     _sync(path.parent)
 
 
