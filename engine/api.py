@@ -10,9 +10,10 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from types import UnionType
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
-from engine.errors import InvalidRequest, UnknownName
+from engine.errors import GanvasError, InvalidRequest, UnknownName
 
 PROTOCOL = 1  # bumped whenever client and engine of different releases could misunderstand each other
 
@@ -275,12 +276,33 @@ def request_from_wire(wire: Mapping[str, Any]) -> Request:
         if name not in known:
             raise InvalidRequest(f"{kind.command} has no option {name!r}; it has {', '.join(sorted(known))}.")
         if isinstance(value, Mapping) and "base64" in value:
-            value = base64.b64decode(value["base64"])
+            try:
+                value = base64.b64decode(value["base64"], validate=True)
+            except (TypeError, ValueError) as error:
+                raise InvalidRequest(f"{name} is not base64: {error}.") from error
         options[name] = tuple(value) if isinstance(value, list) else value
     try:
-        return kind(**options)
-    except TypeError as error:
+        request = kind(**options)
+    except GanvasError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
         raise InvalidRequest(f"{kind.command} was not understood: {error}.") from error
+    for name, hint in get_type_hints(kind).items():
+        value = getattr(request, name)
+        if name != "command" and not _is_a(value, hint):
+            raise InvalidRequest(f"{name} is a {type(value).__name__}, which {kind.command} can't use.")
+    return request
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Return whether ``value`` is of the type ``hint``: a class, a union of such, or ``tuple[item, ...]``."""
+    if isinstance(hint, UnionType):
+        return any(_is_a(value, choice) for choice in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_a(item, get_args(hint)[0]) for item in value)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)
 
 
 @dataclass(frozen=True, kw_only=True)
