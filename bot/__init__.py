@@ -1,0 +1,1 @@
+"""The app: front ends (Discord, web) and the studio behind them.  Never imports torch."""
