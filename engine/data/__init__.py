@@ -1,0 +1,1 @@
+"""What comes in: photos from strangers (:mod:`engine.data.intake`) and folders of paintings."""
