@@ -1,0 +1,373 @@
+"""The engine as an HTTP service, on a Unix socket or on a port with a shared token.
+
+    GET    /v1             the handshake: engine version and protocol
+    POST   /v1/jobs        a request as JSON (`Request.to_wire`), or as a form: the part "request" is that JSON and
+                           each further part is the option of its name, as plain bytes.  In the query: `job`, an id of
+                           the client's choice; `deadline`, seconds; `alone=1`, never in a batch with other jobs.
+                           Answers lines of JSON: {"progress": ...} as often as it changes and at least every
+                           HEARTBEAT, then {"result": ...} or {"error": ...}.
+    DELETE /v1/jobs/{id}   cancel it; so does hanging up
+    GET    /v1/models      the cards of all models
+    GET    /healthz        whether the worker's thread answers
+    GET    /metrics        for Prometheus
+
+Everything under /v1 wants the token in `Authorization: Bearer` where there is one, and refuses another protocol
+version in `X-Ganvas-Protocol`.  The event loop never paints: see :mod:`engine.jobs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import hmac
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from aiohttp import BodyPartReader, web
+
+from engine import __version__, checkpoints
+from engine.api import PROTOCOL, Request, Result, request_from_wire
+from engine.errors import (
+    DeadlineExceeded,
+    EngineUnavailable,
+    GanvasError,
+    InvalidRequest,
+    JobCancelled,
+    UnknownName,
+    VersionMismatch,
+    WrongToken,
+)
+from engine.jobs import QUEUE, Job, Line, Painter, Worker
+from engine.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 64 * 2**20  # bytes of one request
+HEARTBEAT = 5.0  # seconds; a client that hears nothing for several of them knows that the engine is gone
+DRAIN = 30.0  # seconds that jobs at hand may take when the engine is told to stop
+LONGEST = 24 * 3600.0  # seconds, of a deadline
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Service:
+    """The line, the worker and the jobs at hand, behind HTTP."""
+
+    def __init__(
+        self, factory: Callable[[], Painter], *, token: str | None = None, queue: int = QUEUE, max_body: int = MAX_BODY
+    ) -> None:
+        self._token = token
+        self._max_body = max_body
+        self._jobs: dict[str, Job] = {}
+        self._line = Line(queue)
+        self._metrics = Metrics(waiting=lambda: len(self._line))
+        self._worker = Worker(factory, self._line, self._metrics, _leave_stuck)
+        self._draining = False
+        self._empty = asyncio.Event()
+
+    def app(self) -> web.Application:
+        """Return the application that serves this engine; the worker lives as long as it does."""
+        app = web.Application(middlewares=[_answer_errors, self._guard], client_max_size=self._max_body)
+        app.router.add_get("/v1", self.hello)
+        app.router.add_post("/v1/jobs", self.submit)
+        app.router.add_delete("/v1/jobs/{job}", self.cancel)
+        app.router.add_get("/v1/models", self.models)
+        app.router.add_get("/healthz", self.health)
+        app.router.add_get("/metrics", self.metrics)
+        app.cleanup_ctx.append(self._run_worker)
+        return app
+
+    async def _run_worker(self, _: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._worker.run())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def drain(self, seconds: float = DRAIN) -> None:
+        """Take no more jobs and finish those at hand; what is not done after ``seconds`` fails with a clear error."""
+        self._draining = True
+        if self._jobs:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), seconds)
+        for job in list(self._jobs.values()):
+            self._worker.give_up(job, EngineUnavailable("The engine was stopped before this job was done."))
+
+    @property
+    def busy(self) -> bool:
+        """Whether the worker's thread is still at work."""
+        return self._worker.busy
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path == "/healthz":
+            return await handler(request)
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self._token and not hmac.compare_digest(given.encode(), self._token.encode()):
+            raise WrongToken("The engine's token is missing or wrong; set the same GANVAS_ENGINE_TOKEN on both sides.")
+        protocol = request.headers.get("X-Ganvas-Protocol", str(PROTOCOL))
+        if protocol != str(PROTOCOL):
+            raise VersionMismatch(
+                f"The engine ({__version__}) speaks protocol {PROTOCOL}, the client {protocol[:20]}; "
+                "install the same Ganvas release on both sides."
+            )
+        return await handler(request)
+
+    async def hello(self, _: web.Request) -> web.Response:
+        """GET /v1."""
+        return web.json_response({"engine": __version__, "protocol": PROTOCOL})
+
+    async def submit(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/jobs."""
+        if self._draining:
+            raise EngineUnavailable("The engine is being stopped and takes no more jobs.")
+        name = request.query.get("job") or uuid.uuid4().hex
+        seconds = _seconds(request.query.get("deadline"))
+        with self._line.place():
+            wanted = await self._read(request)
+            job = Job(name, wanted, alone=request.query.get("alone") == "1")
+            if older := self._jobs.get(name):  # a client that lost its connection sends its job again
+                self._worker.give_up(older, JobCancelled("The job was sent again; the newer one goes on."))
+            self._jobs[name] = job
+        self._line.add(job)
+        too_late = DeadlineExceeded(f"The job was not done within {seconds:g} seconds.")
+        timer = asyncio.get_running_loop().call_later(seconds, self._worker.give_up, job, too_late)
+        try:
+            return await self._tell(request, job)
+        finally:
+            timer.cancel()
+            self._worker.give_up(job, JobCancelled("The client hung up."))
+            assert job.outcome is not None
+            self._metrics.outcome(wanted, job.outcome)
+            if self._jobs.get(name) is job:
+                del self._jobs[name]
+            if not self._jobs:
+                self._empty.set()
+                self._empty.clear()
+
+    async def _read(self, request: web.Request) -> Request:
+        if request.content_type == "multipart/form-data":
+            try:
+                parts = await _read_form(request, self._max_body)
+            except (ValueError, AssertionError) as error:  # what aiohttp raises on a broken form
+                raise InvalidRequest(f"The form is broken: {error}.") from error
+        else:
+            parts = {"request": await request.read()}
+        return await asyncio.to_thread(_understand, parts)
+
+    async def _tell(self, request: web.Request, job: Job) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "X-Ganvas-Job": job.name})
+        with suppress(ConnectionError):  # the client hung up
+            await response.prepare(request)
+            while job.outcome is None:
+                job.changed.clear()
+                progress = job.progress
+                await response.write(_line({"progress": asdict(progress)}))
+                if progress.stage == "working":
+                    job.announced.set()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(job.changed.wait(), HEARTBEAT)
+            if isinstance(job.outcome, Result):
+                result = job.outcome
+                await response.write(await asyncio.to_thread(lambda: _line({"result": result.to_wire()})))
+            else:
+                await response.write(_line({"error": job.outcome.to_wire()}))
+            await response.write_eof()
+        return response
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """DELETE /v1/jobs/{job}."""
+        name = request.match_info["job"]
+        job = self._jobs.get(name)
+        if job is None or job.outcome is not None:
+            raise UnknownName(f"There is no job {name!r} waiting or at work.")
+        self._worker.give_up(job, JobCancelled("The job was cancelled."))
+        return web.json_response({"cancelled": name})
+
+    async def models(self, _: web.Request) -> web.Response:
+        """GET /v1/models."""
+        cards = await asyncio.to_thread(checkpoints.catalogue)
+        return web.json_response([dict(card.fields) for card in cards])
+
+    async def health(self, _: web.Request) -> web.Response:
+        """GET /healthz."""
+        try:
+            worker = await self._worker.answers()
+        except Exception:
+            worker = "broken"
+        well = worker in ("warming-up", "idle", "working")
+        report = {"worker": worker, "waiting": len(self._line), "engine": __version__, "protocol": PROTOCOL}
+        return web.json_response(report, status=200 if well else 503)
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """GET /metrics."""
+        return web.Response(body=self._metrics.page(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every mistake into its status and one line of JSON: {"error": ...}."""
+    try:
+        return await handler(request)
+    except GanvasError as error:
+        return _refusal(error, error.status)
+    except web.HTTPRequestEntityTooLarge:
+        return _refusal(InvalidRequest("The request is too large for this engine."), 413)
+    except web.HTTPException as answer:
+        return _refusal(InvalidRequest(f"{request.method} {request.path[:100]}: {answer.reason}."), answer.status)
+
+
+def _refusal(error: GanvasError, status: int) -> web.Response:
+    return web.json_response({"error": error.to_wire()}, status=status)
+
+
+def _line(event: Mapping[str, Any]) -> bytes:
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
+
+
+def _seconds(text: str | None) -> float:
+    """Return the seconds until the deadline that the query names."""
+    try:
+        seconds = float(text) if text else LONGEST
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= LONGEST:
+        raise InvalidRequest(f"deadline is {text!r}; it must be seconds, up to {LONGEST:g}.")
+    return seconds
+
+
+async def _read_form(request: web.Request, limit: int) -> dict[str, bytes]:
+    parts: dict[str, bytes] = {}
+    async for part in await request.multipart():
+        if not isinstance(part, BodyPartReader):
+            raise ValueError("a form within the form")
+        data = bytearray()
+        while chunk := await part.read_chunk(2**16):
+            data += chunk
+            if len(data) > limit:
+                raise web.HTTPRequestEntityTooLarge(limit, len(data))
+        limit -= len(data)
+        parts[part.name or ""] = bytes(data)
+    return parts
+
+
+def _understand(parts: dict[str, bytes]) -> Request:
+    """Build the request from the parts of a form."""
+    try:
+        wire = json.loads(parts.pop("request", b""))
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The request is not JSON: {error}.") from error
+    if not isinstance(wire, dict):
+        raise InvalidRequest(f"The request is a {type(wire).__name__}; it must be a JSON object.")
+    return request_from_wire(wire | parts)
+
+
+def _leave_stuck() -> None:
+    """End the process: its jobs were given up long ago, and only a new process gets the thread back."""
+    log.critical("the worker's thread does not come back from a job that was given up; leaving")
+    os._exit(70)
+
+
+# The process
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Listen on this address; needs GANVAS_ENGINE_TOKEN.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port at that address; 0 takes a free one.")] = 8765,
+    unix: Annotated[Path | None, typer.Option(help="Listen on this Unix socket.")] = None,
+    queue: Annotated[int, typer.Option(min=1, help="Jobs that may wait before the engine says it is busy.")] = QUEUE,
+    pipelines: Annotated[str, typer.Option(help="module:factory of what does the work.", hidden=True)] = (
+        "engine.pipelines:Pipelines"
+    ),
+    until_eof: Annotated[bool, typer.Option(hidden=True, help="Die when stdin ends.")] = False,
+) -> None:
+    """Run the engine as an HTTP service, on a Unix socket or on HOST:PORT."""
+    token = os.environ.get("GANVAS_ENGINE_TOKEN")
+    if (host is None) == (unix is None):
+        raise typer.BadParameter("Give either --unix PATH or --host with --port.")
+    if host is not None and not token:
+        raise typer.BadParameter("An engine on a port needs a shared token: set GANVAS_ENGINE_TOKEN, here and there.")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if until_eof:
+        threading.Thread(target=_die_at_eof, args=(unix,), daemon=True).start()
+    _steady_memory()
+    module, _, name = pipelines.partition(":")
+    service = Service(lambda: getattr(importlib.import_module(module), name)(), token=token, queue=queue)
+    asyncio.run(_serve(service, host, port, unix))
+    if service.busy:  # a thread cannot be stopped, and a polite exit would wait for it
+        os._exit(0)
+
+
+async def _serve(service: Service, host: str | None, port: int, unix: Path | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with listening(service, host=host, port=port, unix=unix) as address:
+        typer.echo(f"Engine {__version__} listens at {address}")
+        sys.stdout.flush()
+        await stop.wait()
+        log.info("stopping; jobs at hand have %g seconds", DRAIN)
+        await service.drain()
+
+
+@asynccontextmanager
+async def listening(
+    service: Service, *, host: str | None = None, port: int = 0, unix: Path | None = None
+) -> AsyncIterator[str]:
+    """Serve ``service`` while the context lasts; yields the address."""
+    runner = web.AppRunner(service.app(), handler_cancellation=True, access_log=None, shutdown_timeout=5.0)
+    await runner.setup()
+    try:
+        if unix is not None:
+            await web.SockSite(runner, _bind(unix)).start()
+            yield str(unix)
+        else:
+            await web.TCPSite(runner, host, port).start()
+            yield f"http://{host}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def _bind(path: Path) -> socket.socket:
+    """Return a Unix socket at ``path`` that only its owner may use."""
+    path.unlink(missing_ok=True)  # left behind by a killed engine
+    listener = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(mask)
+    return listener
+
+
+def _die_at_eof(unix: Path | None) -> None:
+    """Leave with all our children when the parent is gone, however it went: its end of our stdin closes then."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    if unix is not None:
+        unix.unlink(missing_ok=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _steady_memory() -> None:
+    """Keep glibc from spreading the memory over many arenas, where freed pictures would stay for ever."""
+    with suppress(AttributeError, OSError):
+        arena_max, m_arena_max = 2, -8  # malloc.h
+        ctypes.CDLL(None).mallopt(m_arena_max, arena_max)
+
+
+if __name__ == "__main__":
+    typer.run(serve)
