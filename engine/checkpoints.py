@@ -146,6 +146,19 @@ def in_office(kind: str) -> Card:
     raise UnknownName(f"There is no {kind} among the models in {' or '.join(map(str, folders()))}.")
 
 
+def find_kind(kind: str, name: str) -> Card:
+    """Return the card of the model called ``name``, which must be of ``kind``.
+
+    Raises:
+        UnknownName: it is unknown, or of another kind; the message lists the models of that kind.
+    """
+    card = find(name)
+    if card.kind != kind:
+        known = ", ".join(each.name for each in catalogue(kind)) or "none yet"
+        raise UnknownName(f"The model {name!r} is a {card.kind}, not a {kind}; there are {known}.")
+    return card
+
+
 def appoint(name: str) -> Card:
     """Put the model ``name`` in office for its kind: one atomic pointer swap, so a rollback is the same call."""
     card = find(name)

@@ -1,0 +1,128 @@
+"""The command line of the engine: `python -m engine stylize | paint | morph | ...`.
+
+Only the module of the command that was asked for is imported, so `recipe` starts without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+
+from engine.errors import GanvasError
+
+MISTAKE, INTERRUPTED = 2, 130  # exit codes
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives; ``attribute`` of ``module`` is a function, or a typer app of subcommands."""
+
+    name: str
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS = (
+    Command("stylize", "engine.cli.pictures", "stylize", "Paint over a photo: a named style, any picture, a brush."),
+    Command("paint", "engine.cli.pictures", "paint", "Sample paintings of a genre."),
+    Command("morph", "engine.cli.pictures", "morph", "Glide from painting to painting, as an animation."),
+    Command("enhance", "engine.cli.pictures", "enhance", "Enlarge a picture with drawn-in detail."),
+    Command("chain", "engine.cli.pictures", "chain", "Let one model's output feed the next."),
+    Command("recipe", "engine.cli.recipes", "recipe", "Print the recipe inside a picture."),
+    Command("replay", "engine.cli.recipes", "replay", "Make a picture again from its recipe."),
+    Command("sheet", "engine.cli.sheets", "app", "Contact sheets of styles, genres, brushes and samples."),
+    Command("models", "engine.cli.models", "app", "List, show, import and export models."),
+    Command("dataset", "engine.data.cli", "app", "Prepare folders of paintings for training."),
+    Command("train", "engine.train.cli", "train", "Train a model of your own."),
+    Command("evaluate", "engine.evaluate", "command", "Measure a model against a folder of paintings."),
+    Command("finetune", "engine.nightly", "command", "Let the painter learn from votes."),
+    Command("simulate", "engine.simulate", "command", "Play many nights of learning with made-up voters."),
+    Command("serve", "engine.server", "command", "Serve the engine over HTTP."),
+    Command("bench", "engine.cli.bench", "bench", "Measure how fast every model runs on this machine."),
+)
+
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command line, with the code of the one command that ``arguments`` ask for."""
+    app = typer.Typer(
+        name="engine",
+        help="The painter of Ganvas: photos in, paintings out; paintings by genre; morphs; training.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(lambda: None)  # keeps the names of commands even if there were only one
+    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for command in COMMANDS:
+        if command.name == asked:
+            _attach(app, command)
+        elif _exists(command.module):
+            app.command(command.name, help=command.help)(_elsewhere)
+    return app
+
+
+def _attach(app: typer.Typer, command: Command) -> None:
+    if not _exists(command.module):
+        return
+    code: Any = getattr(importlib.import_module(command.module), command.attribute)
+    if isinstance(code, typer.Typer):
+        app.add_typer(code, name=command.name, help=command.help)
+    else:
+        app.command(command.name)(code)
+
+
+def _exists(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _elsewhere() -> None:
+    """Stand for a command that was not asked for: it appears in the help and is never called."""
+
+
+def run(arguments: Sequence[str], *, make: Callable[[Sequence[str]], typer.Typer] = build) -> int:
+    """Run the command line and return its exit code; mistakes end here, as one line on stderr."""
+    try:
+        code = make(arguments)(args=list(arguments), prog_name="python -m engine", standalone_mode=False)
+    except GanvasError as error:
+        return _complain(str(error))
+    except typer.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        sys.stdout = sys.stderr
+        return 0
+    except OSError as error:
+        return _complain(f"{error.filename or 'The system'}: {error.strerror or error}.")
+    except Exception as error:
+        # typer's usage errors share no public class among its versions, but all of them can say what is wrong
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        return _complain(message())
+    return code if isinstance(code, int) else 0
+
+
+def _complain(sentence: str) -> int:
+    print(" ".join(sentence.split()), file=sys.stderr)  # noqa: T201
+    return MISTAKE
+
+
+def main() -> NoReturn:
+    """Run ``sys.argv`` and exit; a termination signal cleans up like Ctrl+C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    sys.exit(run(sys.argv[1:]))

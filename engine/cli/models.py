@@ -1,0 +1,104 @@
+"""`models`: what is on the shelf, and the way in and out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from engine import checkpoints
+from engine.checkpoints import Card
+from engine.cli.console import Json, tell, tell_json
+from engine.errors import GanvasError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+Name = Annotated[str, typer.Argument(help="A model's name.", show_default=False)]
+
+
+@app.callback(invoke_without_command=True)
+def models(context: typer.Context, as_json: Json = False) -> None:
+    """List the models."""
+    if context.invoked_subcommand is not None:
+        return
+    cards = checkpoints.catalogue()
+    if as_json:
+        tell_json({"models": [_described(card) for card in cards]})
+        return
+    if not cards:
+        tell(f"There are no models in {' or '.join(map(str, checkpoints.folders()))}.")
+        return
+    table = Table("name", "kind", "what it knows", "MB", box=None, pad_edge=False)
+    for card in cards:
+        size = (card.folder / checkpoints.WEIGHTS).stat().st_size / 1e6
+        table.add_row(card.name, card.kind + (" *" if _in_office(card) else ""), _knows(card), f"{size:.1f}")
+    Console().print(table)
+    tell("* works when no model is named")
+
+
+@app.command()
+def show(name: Name, as_json: Json = False) -> None:
+    """Show the card of one model, as JSON."""
+    tell_json(_described(checkpoints.find(name)))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A model's folder, or a zip of one.", show_default=False)
+    ],
+    replace: Annotated[bool, typer.Option("--replace", help="Take the place of a model of the same name.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take in a model after verifying it."""
+    card = checkpoints.import_model(source, replace=replace)
+    if as_json:
+        tell_json(_described(card))
+    else:
+        tell(f"{card.name} ({card.kind}) is in {card.folder}.")
+
+
+@app.command()
+def export(
+    name: Name,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A new folder or .zip; NAME.zip by default.")] = None,
+    with_training_state: Annotated[bool, typer.Option("--with-training-state", help="Take it along.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Copy a model out, to be imported elsewhere."""
+    written = checkpoints.export(name, out or Path(f"{name}.zip"), with_training_state=with_training_state)
+    if as_json:
+        tell_json({"path": str(written)})
+    else:
+        tell(f"{name} is in {written}.")
+
+
+@app.command()
+def appoint(name: Name, as_json: Json = False) -> None:
+    """Put a model in office: it works when nobody names one."""
+    card = checkpoints.appoint(name)
+    if as_json:
+        tell_json({"kind": card.kind, "name": card.name})
+    else:
+        tell(f"{card.name} is the {card.kind} in office.")
+
+
+def _described(card: Card) -> dict[str, object]:
+    return dict(card.fields) | {"folder": str(card.folder), "in_office": _in_office(card)}
+
+
+def _in_office(card: Card) -> bool:
+    try:
+        return checkpoints.in_office(card.kind).name == card.name
+    except GanvasError:
+        return False
+
+
+def _knows(card: Card) -> str:
+    if card.kind == "stylizer":
+        return f"{len(card.styles)} styles"
+    if card.kind == "painter":
+        return f"{len(card['genres'])} genres at {card.get('resolution')} px"
+    return ", ".join(f"x{scale}" for scale in card.get("scales", ())) or str(card.get("system", ""))

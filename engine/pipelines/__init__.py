@@ -1,0 +1,126 @@
+"""From request to result: stylize, paint, morph, enhance, chain, fit.
+
+    with Pipelines() as pipelines:
+        [result] = pipelines.run([StylizeRequest(photo=data, style="...")])
+
+One object is meant for one thread; what it computes does not depend on what else ran in the same batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Sequence
+
+import torch
+
+from engine import checkpoints, media
+from engine.api import (
+    ChainRequest,
+    EnhanceRequest,
+    FitRequest,
+    MorphRequest,
+    PaintRequest,
+    Progress,
+    Request,
+    Result,
+    StylizeRequest,
+)
+from engine.data import intake
+from engine.errors import GanvasError
+from engine.pipelines.chain import chain
+from engine.pipelines.enhance import enhance
+from engine.pipelines.job import Job
+from engine.pipelines.morph import morph
+from engine.pipelines.paint import paint_all
+from engine.pipelines.pictures import Pixels
+from engine.pipelines.precision import best_dtype
+from engine.pipelines.stylize import stylize
+
+
+class Pipelines:
+    """Runs requests on the models of `models/`.
+
+    Args:
+        shelf: the loaded models; a new one if None.
+        dtype: "float32" or "bfloat16"; what suits this machine if None.
+        open_photo: turns a stranger's bytes and a longest side into pixels; decodes in this process if None.
+    """
+
+    def __init__(
+        self,
+        shelf: checkpoints.Shelf | None = None,
+        *,
+        dtype: str | None = None,
+        open_photo: Callable[[bytes, int | None], Pixels] | None = None,
+    ) -> None:
+        self._shelf = shelf or checkpoints.Shelf()
+        self._dtype = dtype or best_dtype()
+        self._open_photo = open_photo or (lambda data, max_side: intake.open_photo(data, max_side=max_side))
+
+    def run(
+        self,
+        requests: Sequence[Request],
+        progress: Callable[[Progress], None] = lambda progress: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[Result | GanvasError]:
+        """Return an outcome for each of ``requests``: a result, or the mistake that spoiled this one and no other.
+
+        Paint requests of one painter share the generator's batches; all else runs one by one.
+
+        Args:
+            progress: told the share of the whole work that is done, between items, tiles and frames.
+            cancelled: asked as often; once it says so, the rest ends in JobCancelled.
+        """
+        jobs = [Job(request, self._shelf, self._dtype, self._open_photo, cancelled) for request in requests]
+        outcomes: dict[int, Result | GanvasError] = {}
+        done = 0
+
+        def report(share: float) -> None:
+            progress(Progress(stage="working", share=done / len(jobs) + share * len(members) / len(jobs)))
+
+        with torch.inference_mode():
+            for _, group in itertools.groupby(range(len(jobs)), lambda index: batch_key(requests[index]) or index):
+                members = list(group)
+                for index in members:
+                    jobs[index].report = report
+                outcomes |= dict(zip(members, _run_together([jobs[index] for index in members]), strict=True))
+                done += len(members)
+        return [outcomes[index] for index in range(len(jobs))]
+
+
+def batch_key(request: Request) -> Hashable | None:
+    """Return what requests must share to be run together, or None for those that gain nothing by it."""
+    return ("paint", request.model) if isinstance(request, PaintRequest) else None
+
+
+def _run_together(jobs: list[Job]) -> list[Result | GanvasError]:
+    try:
+        if isinstance(jobs[0].request, PaintRequest):
+            paint_all(jobs)
+        else:
+            _run_alone(jobs[0], jobs[0].request)
+    except GanvasError as error:
+        if len(jobs) == 1 or jobs[0].cancelled():
+            return [error] * len(jobs)
+        # One bad request must not spoil its mates: each gets a try of its own.
+        return [outcome for job in jobs for outcome in _run_together([job.fresh()])]
+    return [job.result() for job in jobs]
+
+
+def _run_alone(job: Job, request: Request) -> None:
+    match request:
+        case StylizeRequest():
+            stylize(job, request)
+        case MorphRequest():
+            morph(job, request)
+        case EnhanceRequest():
+            enhance(job, request)
+        case ChainRequest():
+            chain(job, request)
+        case FitRequest():
+            with job.timed("encode"):
+                output, notes = media.fit(request)
+            job.outputs.append(output)
+            job.notes.extend(notes)
+        case _:
+            raise TypeError(f"no pipeline for {type(request).__name__}")
