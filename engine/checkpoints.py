@@ -119,7 +119,8 @@ def find(name: str) -> Card:
     """
     if _NAME.fullmatch(name):
         for root in folders():
-            for folder in (root / name, root / f".{name}.previous"):  # the latter only while a save swaps the two
+            # While a save swaps two versions the name is missing for a moment, and the old one stands aside.
+            for folder in (root / name, root / f".{name}.previous", root / name):
                 if folder.is_dir():
                     return _read_card(folder)
     known = ", ".join(card.name for card in catalogue()) or "none yet"
