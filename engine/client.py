@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from engine.api import PROTOCOL, Progress, Request, Result
+from engine.api import PROTOCOL, FitRequest, Progress, Request, Result
 from engine.errors import (
     DeadlineExceeded,
     EngineDied,
@@ -250,7 +250,8 @@ class Engine:
             async for event in events:
                 if "progress" in event:
                     progress = Progress(**event["progress"])
-                    flight.at_work = progress.stage == "working"
+                    # Fitting happens in a process of its own and can't be what kills the engine.
+                    flight.at_work = progress.stage == "working" and not isinstance(flight.request, FitRequest)
                     flight.on_progress(progress)
                 elif "error" in event:
                     raise from_wire(event["error"])

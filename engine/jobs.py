@@ -1,8 +1,8 @@
-"""Jobs of the engine: a line of waiting jobs, and one worker thread that takes them batch by batch.
+"""Jobs of the engine: a line of waiting jobs, and a worker thread that takes them batch by batch.
 
 Everything here lives on the event loop, except what :class:`Worker` hands to its thread.  There is one queue for each
-model and size bucket; the worker takes the queue whose first job has waited longest, so nobody is overtaken for more
-than one batch, and merges what waits in that queue.  Nothing polls: an idle worker costs no CPU.
+model and size bucket; the worker takes the queue whose first job has waited longest and merges what waits in that
+queue, so nobody is overtaken for more than a batch.  Nothing polls: an idle worker costs no CPU.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Protocol
 
-from engine.api import FitRequest, PaintRequest, Progress, Request, Result
+from engine.api import PaintRequest, Progress, Request, Result
 from engine.errors import Busy, GanvasError
 from engine.metrics import Metrics
 
@@ -84,34 +84,27 @@ class Line:
         self._grown = asyncio.Event()
         self._at_work = 0  # jobs of the batch that was taken last
         self._queues: dict[Key, deque[Job]] = {}
-        self._arriving = 0
         self._numbers = 0
 
     def __iter__(self) -> Iterator[Job]:
         """Yield the waiting jobs in the order of their turn."""
-        return iter(sorted((job for queue in self._queues.values() for job in queue), key=_turn))
+        return iter(sorted((job for queue in self._queues.values() for job in queue), key=lambda job: job.number))
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Reserve a place while a request is still being read, so that what is held in memory stays bounded.
-
-        Raises:
-            Busy: there is none.
-        """
-        waiting = len(self) + self._arriving
-        if waiting >= self.limit:
-            raise Busy(f"The engine is busy: {waiting} jobs are waiting, which is all it takes. Try again in a while.")
-        self._arriving += 1
-        try:
-            yield
-        finally:
-            self._arriving -= 1
+    def check(self) -> None:
+        """Raise :class:`Busy` when there is no place."""
+        if len(self) >= self.limit:
+            raise Busy(f"The engine is busy: {len(self)} jobs are waiting, which is all it takes. Try again later.")
 
     def add(self, job: Job) -> None:
-        """Put ``job`` at the end of its queue."""
+        """Put ``job`` at the end of its queue.
+
+        Raises:
+            Busy: there is no place.
+        """
+        self.check()
         self._numbers += 1
         job.number = self._numbers
         self._queues.setdefault(job.key, deque()).append(job)
@@ -170,28 +163,23 @@ class Line:
             job.advance(Progress(stage="queued", place=place))
 
 
-def _turn(job: Job) -> tuple[bool, int]:
-    """Order of turns: by arrival, but re-encoding takes milliseconds and somebody waits for a finished picture."""
-    return not isinstance(job.request, FitRequest), job.number
-
-
 def _pictures(batch: Iterable[Job]) -> int:
     return sum(job.pictures for job in batch)
 
 
 class Worker:
-    """Takes batches from ``line`` and runs them in one thread, where alone torch is imported and used.
+    """Takes batches from its line and runs them in one thread, where alone the painter is made and used.
 
     ``on_stuck`` is called when all jobs of a batch were given up and the thread still does not come back.
     """
 
     def __init__(
-        self, factory: Callable[[], Painter], line: Line, metrics: Metrics, on_stuck: Callable[[], None]
+        self, factory: Callable[[], Painter], metrics: Metrics, on_stuck: Callable[[], None], queue: int = QUEUE
     ) -> None:
         self._factory = factory
         self._on_stuck = on_stuck
         self._alarm: asyncio.TimerHandle | None = None
-        self._line = line
+        self.line = Line(queue)
         self._metrics = metrics
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="painter")
         self._painter: Painter | None = None
@@ -210,7 +198,7 @@ class Worker:
         with suppress(Exception):  # logged in the thread, and told to every job that tries again
             await self.warm
         while True:
-            batch = await self._line.next_batch()
+            batch = await self.line.next_batch()
             for job in batch:
                 job.advance(Progress(stage="working"))
             # If the job kills the process, the client must know that it was at work: it looks for the guilty one.
@@ -235,7 +223,7 @@ class Worker:
 
     def give_up(self, job: Job, why: GanvasError) -> None:
         """Settle ``job`` before its time; when a whole batch was given up, the thread is expected back soon."""
-        self._line.remove(job)
+        self.line.remove(job)
         job.finish(why)
         job.announced.set()
         if self._running and self._alarm is None and all(job.outcome is not None for job in self._running):

@@ -28,9 +28,10 @@ import signal
 import socket
 import sys
 import threading
+import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,8 +40,9 @@ import typer
 from aiohttp import BodyPartReader, web
 
 from engine import __version__, checkpoints
-from engine.api import PROTOCOL, Request, Result, request_from_wire
+from engine.api import PROTOCOL, FitRequest, Progress, Request, Result, request_from_wire
 from engine.errors import (
+    Busy,
     DeadlineExceeded,
     EngineUnavailable,
     GanvasError,
@@ -50,12 +52,13 @@ from engine.errors import (
     VersionMismatch,
     WrongToken,
 )
-from engine.jobs import QUEUE, Job, Line, Painter, Worker
+from engine.jobs import QUEUE, Job, Outcome, Painter, Worker
 from engine.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-MAX_BODY = 64 * 2**20  # bytes of one request
+MAX_BODY = 256 * 2**20  # bytes of one request; a photo of 50 megapixels may have so many
+MAX_HELD = 1024 * 2**20  # bytes of all requests at hand
 HEARTBEAT = 5.0  # seconds; a client that hears nothing for several of them knows that the engine is gone
 DRAIN = 30.0  # seconds that jobs at hand may take when the engine is told to stop
 LONGEST = 24 * 3600.0  # seconds, of a deadline
@@ -64,17 +67,29 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Service:
-    """The line, the worker and the jobs at hand, behind HTTP."""
+    """Two workers and the jobs at hand, behind HTTP.
+
+    ``painter`` makes what paints, in one thread.  ``encoder`` makes what serves `FitRequest`: it decodes in processes
+    of its own, and a finished picture that somebody waits for shall not wait for a long morph to end.
+    """
 
     def __init__(
-        self, factory: Callable[[], Painter], *, token: str | None = None, queue: int = QUEUE, max_body: int = MAX_BODY
+        self,
+        painter: Callable[[], Painter],
+        encoder: Callable[[], Painter],
+        *,
+        token: str | None = None,
+        queue: int = QUEUE,
+        max_body: int = MAX_BODY,
     ) -> None:
         self._token = token
         self._max_body = max_body
         self._jobs: dict[str, Job] = {}
-        self._line = Line(queue)
-        self._metrics = Metrics(waiting=lambda: len(self._line))
-        self._worker = Worker(factory, self._line, self._metrics, _leave_stuck)
+        self._metrics = Metrics(waiting=self._waiting)
+        self._painting = Worker(painter, self._metrics, _leave_stuck, queue)
+        self._encoding = Worker(encoder, self._metrics, _leave_stuck, queue)
+        self._workers = (self._painting, self._encoding)
+        self._held = 0  # bytes of requests
         self._draining = False
         self._empty = asyncio.Event()
 
@@ -87,15 +102,15 @@ class Service:
         app.router.add_get("/v1/models", self.models)
         app.router.add_get("/healthz", self.health)
         app.router.add_get("/metrics", self.metrics)
-        app.cleanup_ctx.append(self._run_worker)
+        app.cleanup_ctx.append(self._run_workers)
         return app
 
-    async def _run_worker(self, _: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._worker.run())
+    async def _run_workers(self, _: web.Application) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(worker.run()) for worker in self._workers]
         yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def drain(self, seconds: float = DRAIN) -> None:
         """Take no more jobs and finish those at hand; what is not done after ``seconds`` fails with a clear error."""
@@ -104,12 +119,19 @@ class Service:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), seconds)
         for job in list(self._jobs.values()):
-            self._worker.give_up(job, EngineUnavailable("The engine was stopped before this job was done."))
+            self._give_up(job, EngineUnavailable("The engine was stopped before this job was done."))
 
     @property
     def busy(self) -> bool:
-        """Whether the worker's thread is still at work."""
-        return self._worker.busy
+        """Whether a worker's thread is still at work."""
+        return any(worker.busy for worker in self._workers)
+
+    def _waiting(self) -> int:
+        return sum(len(worker.line) for worker in self._workers)
+
+    def _give_up(self, job: Job, why: GanvasError) -> None:
+        for worker in self._workers:
+            worker.give_up(job, why)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -136,27 +158,48 @@ class Service:
             raise EngineUnavailable("The engine is being stopped and takes no more jobs.")
         name = request.query.get("job") or uuid.uuid4().hex
         seconds = _seconds(request.query.get("deadline"))
-        with self._line.place():
+        with self._hold(request):
             wanted = await self._read(request)
             job = Job(name, wanted, alone=request.query.get("alone") == "1")
+            line = (self._encoding if isinstance(wanted, FitRequest) else self._painting).line
+            line.add(job)
             if older := self._jobs.get(name):  # a client that lost its connection sends its job again
-                self._worker.give_up(older, JobCancelled("The job was sent again; the newer one goes on."))
+                self._give_up(older, JobCancelled("The job was sent again; the newer one goes on."))
             self._jobs[name] = job
-        self._line.add(job)
-        too_late = DeadlineExceeded(f"The job was not done within {seconds:g} seconds.")
-        timer = asyncio.get_running_loop().call_later(seconds, self._worker.give_up, job, too_late)
+            too_late = DeadlineExceeded(f"The job was not done within {seconds:g} seconds.")
+            timer = asyncio.get_running_loop().call_later(seconds, self._give_up, job, too_late)
+            try:
+                return await self._tell(request, job)
+            finally:
+                timer.cancel()
+                self._give_up(job, JobCancelled("The client hung up."))
+                self._forget(job)
+
+    @contextmanager
+    def _hold(self, request: web.Request) -> Iterator[None]:
+        """Reserve memory for the body of ``request`` before a byte of it is read.
+
+        Raises:
+            Busy: there is no place in line, or other requests hold what memory there is.
+        """
+        self._painting.line.check()
+        size = request.content_length or self._max_body
+        if self._held and self._held + size > MAX_HELD:
+            raise Busy(f"The engine is busy: the pictures of {len(self._jobs)} jobs fill its memory. Try again later.")
+        self._held += size
         try:
-            return await self._tell(request, job)
+            yield
         finally:
-            timer.cancel()
-            self._worker.give_up(job, JobCancelled("The client hung up."))
-            assert job.outcome is not None
-            self._metrics.outcome(wanted, job.outcome)
-            if self._jobs.get(name) is job:
-                del self._jobs[name]
-            if not self._jobs:
-                self._empty.set()
-                self._empty.clear()
+            self._held -= size
+
+    def _forget(self, job: Job) -> None:
+        assert job.outcome is not None
+        self._metrics.outcome(job.request, job.outcome)
+        if self._jobs.get(job.name) is job:
+            del self._jobs[job.name]
+        if not self._jobs:
+            self._empty.set()
+            self._empty.clear()
 
     async def _read(self, request: web.Request) -> Request:
         if request.content_type == "multipart/form-data":
@@ -194,7 +237,7 @@ class Service:
         job = self._jobs.get(name)
         if job is None or job.outcome is not None:
             raise UnknownName(f"There is no job {name!r} waiting or at work.")
-        self._worker.give_up(job, JobCancelled("The job was cancelled."))
+        self._give_up(job, JobCancelled("The job was cancelled."))
         return web.json_response({"cancelled": name})
 
     async def models(self, _: web.Request) -> web.Response:
@@ -205,11 +248,11 @@ class Service:
     async def health(self, _: web.Request) -> web.Response:
         """GET /healthz."""
         try:
-            worker = await self._worker.answers()
+            worker = await self._painting.answers()
         except Exception:
             worker = "broken"
         well = worker in ("warming-up", "idle", "working")
-        report = {"worker": worker, "waiting": len(self._line), "engine": __version__, "protocol": PROTOCOL}
+        report = {"worker": worker, "waiting": self._waiting(), "engine": __version__, "protocol": PROTOCOL}
         return web.json_response(report, status=200 if well else 503)
 
     async def metrics(self, _: web.Request) -> web.Response:
@@ -281,6 +324,44 @@ def _leave_stuck() -> None:
     os._exit(70)
 
 
+# What works
+
+
+def _painter() -> Painter:
+    """Return the pipelines, which read photos in a process with limits.  Called in the worker's thread: torch."""
+    from engine.data.intake import Decoder
+    from engine.pipelines import Pipelines
+
+    decoder = Decoder()
+    return Pipelines(open_photo=lambda data, max_side: decoder.open(data, max_side=max_side))
+
+
+def _stand_in(path: str) -> Callable[[], Painter]:
+    module, _, name = path.partition(":")
+    return lambda: getattr(importlib.import_module(module), name)()
+
+
+class Encoder:
+    """Serves `FitRequest` in a process with limits; needs no torch."""
+
+    def __init__(self) -> None:
+        from engine.data.intake import Decoder
+
+        self._decoder = Decoder()
+
+    def run(
+        self, requests: Sequence[Request], progress: Callable[[Progress], None], cancelled: Callable[[], bool]
+    ) -> list[Outcome]:
+        """Re-encode pictures and animations."""
+        return [self._fit(request) for request in requests if isinstance(request, FitRequest)]
+
+    def _fit(self, request: FitRequest) -> Result:
+        begun = time.perf_counter()
+        output, note = self._decoder.fit(request)
+        seconds = time.perf_counter() - begun
+        return Result(outputs=(output,), notes=(note,) if note else (), seconds={"encode": seconds, "total": seconds})
+
+
 # The process
 
 
@@ -289,9 +370,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port at that address; 0 takes a free one.")] = 8765,
     unix: Annotated[Path | None, typer.Option(help="Listen on this Unix socket.")] = None,
     queue: Annotated[int, typer.Option(min=1, help="Jobs that may wait before the engine says it is busy.")] = QUEUE,
-    pipelines: Annotated[str, typer.Option(help="module:factory of what does the work.", hidden=True)] = (
-        "engine.pipelines:Pipelines"
-    ),
+    pipelines: Annotated[str | None, typer.Option(hidden=True, help="module:factory of a stand-in.")] = None,
     until_eof: Annotated[bool, typer.Option(hidden=True, help="Die when stdin ends.")] = False,
 ) -> None:
     """Run the engine as an HTTP service, on a Unix socket or on HOST:PORT."""
@@ -304,8 +383,8 @@ def serve(
     if until_eof:
         threading.Thread(target=_die_at_eof, args=(unix,), daemon=True).start()
     _steady_memory()
-    module, _, name = pipelines.partition(":")
-    service = Service(lambda: getattr(importlib.import_module(module), name)(), token=token, queue=queue)
+    painter, encoder = (_painter, Encoder) if pipelines is None else (_stand_in(pipelines),) * 2
+    service = Service(painter, encoder, token=token, queue=queue)
     asyncio.run(_serve(service, host, port, unix))
     if service.busy:  # a thread cannot be stopped, and a polite exit would wait for it
         os._exit(0)

@@ -154,8 +154,8 @@ class Supervisor:
         word, _, rest = line.partition(" ")
         level = logging.getLevelNamesMapping().get(word)
         log.log(level or logging.INFO, "%s", rest if level else line)
-        if line:
-            self._last_words = line[-300:]
+        if words := line.strip("│╭╮╰╯─ "):  # typer frames its errors
+            self._last_words = words[-300:]
 
 
 def _environment(token: str | None, models: Path | None) -> dict[str, str]:
