@@ -1,0 +1,195 @@
+"""The painter: a small genre-conditional generator, and a discriminator that looks through frozen ImageNet features.
+
+Generator: residual blocks with conditional batch norm, as in SNGAN-projection (Miyato and Koyama 2018); the latent sets
+the 4x4 layout and, with the genre, the gains of every block.  Discriminator: Projected GAN (Sauer et al. 2021,
+2111.01007) with slim heads; the genre enters by projection.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from engine.nets import register
+from engine.nets.efficientnet import LiteFeatures
+
+WIDTHS = {4: 256, 8: 256, 16: 160, 32: 96, 64: 48, 128: 32, 256: 16}  # resolution -> channels
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch norm whose gain and bias are linear in the condition; it starts as plain batch norm."""
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False, eps=1e-4)
+        self.affine = nn.Linear(condition, 2 * channels)
+        nn.init.zeros_(self.affine.weight)
+        nn.init.zeros_(self.affine.bias)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        gain, bias = self.affine(w)[:, :, None, None].chunk(2, dim=1)
+        return self.norm(x) * (1 + gain) + bias
+
+
+class GeneratorBlock(nn.Module):
+    """Twice as large: two convolutions, and a 1x1 way around them."""
+
+    def __init__(self, inputs: int, outputs: int, condition: int) -> None:
+        super().__init__()
+        self.norm1 = ConditionalBatchNorm(inputs, condition)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = ConditionalBatchNorm(outputs, condition)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        y = F.leaky_relu(self.norm1(x, w), 0.2)
+        y = self.conv1(F.interpolate(y, scale_factor=2.0, mode="nearest"))
+        y = self.conv2(F.leaky_relu(self.norm2(y, w), 0.2))
+        return y + F.interpolate(self.skip(x), scale_factor=2.0, mode="bilinear")
+
+
+@register("painter")
+class Painter(nn.Module):
+    """z (B, Z) ~ N(0, 1) and genre weights (B, G) -> paintings (B, 3, R, R) in [0, 1].
+
+    Args:
+        genres: how many genres there are.
+        resolution: 64, 128 or 256 px; a larger net starts from a smaller one's tensors of the same names.
+        z_dim: length of the latent.
+        embedding: length of a genre's embedding.
+        width: factor on all channels.
+    """
+
+    def __init__(
+        self, genres: int = 9, resolution: int = 64, z_dim: int = 128, embedding: int = 64, width: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.genres, self.resolution, self.z_dim = genres, resolution, z_dim
+        condition = z_dim + embedding
+        channels = {r: int(c * width) for r, c in WIDTHS.items()}
+        self.embed = nn.Linear(genres, embedding, bias=False)
+        self.start = nn.Linear(condition, 16 * channels[4])
+        self.blocks = nn.ModuleDict(
+            {f"{r}px": GeneratorBlock(channels[r // 2], channels[r], condition) for r in WIDTHS if 8 <= r <= resolution}
+        )
+        last = channels[resolution]
+        self.to_rgb = nn.ModuleDict(
+            {
+                f"{resolution}px": nn.Sequential(
+                    nn.BatchNorm2d(last), nn.LeakyReLU(0.2), nn.Conv2d(last, 3, 3, padding=1)
+                )
+            }
+        )
+
+    def condition(self, z: Tensor, genre: Tensor, psi: Tensor | None = None) -> Tensor:
+        """Return w (B, Z + E).  ``psi`` (B,) in [0, 1] truncates towards the genre's own mean painting, z = 0, not
+        towards one mean of all (the conditional truncation of Dobler et al. 2202.11777)."""
+        return torch.cat([z if psi is None else z * psi[:, None], self.embed(genre)], dim=1)
+
+    def synthesize(self, w: Tensor) -> Tensor:
+        """Return paintings (B, 3, R, R) in [0, 1]."""
+        x = self.start(w).view(len(w), -1, 4, 4)
+        for block in self.blocks.values():
+            x = block(x, w)
+        (to_rgb,) = self.to_rgb.values()
+        return torch.sigmoid(2 * to_rgb(x).float())
+
+    def forward(self, z: Tensor, genre: Tensor, psi: Tensor | None = None) -> Tensor:
+        return self.synthesize(self.condition(z, genre, psi))
+
+    def example(self, size: int) -> tuple[Tensor, ...]:
+        """Return latents and genres; the size is the net's own."""
+        return torch.randn(2, self.z_dim), F.one_hot(torch.arange(2) % self.genres, self.genres).float()
+
+
+class Projector(nn.Module):
+    """Fixed random mixing of the feature maps across channels and, coarse to fine, across scales (2111.01007, 3.2)."""
+
+    def __init__(self, channels: tuple[int, ...], widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.across = nn.ModuleList(nn.Conv2d(c, w, 1) for c, w in zip(channels, widths, strict=True))
+        self.down = nn.ModuleList(nn.Conv2d(a, w, 3, padding=1) for a, w in zip(widths[1:], widths[:-1], strict=True))
+        self.requires_grad_(False)  # saved with the model: a projection drawn anew would void the heads
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        mixed = [conv(x) for conv, x in zip(self.across, maps, strict=True)]
+        for level in range(len(mixed) - 2, -1, -1):
+            above = F.interpolate(mixed[level + 1], size=mixed[level].shape[2:], mode="nearest")
+            mixed[level] = mixed[level] + self.down[level](above)
+        return mixed
+
+
+class Head(nn.Module):
+    """Logits (B, h, w) of one scale: spectral-normed strided convolutions down to about 4x4, genre by projection."""
+
+    def __init__(self, inputs: int, halvings: int, genres: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(halvings):
+            outputs = min(2 * inputs, 256)
+            layers += [spectral_norm(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)), nn.BatchNorm2d(outputs),
+                       nn.LeakyReLU(0.2)]  # fmt: skip
+            inputs = outputs
+        if not layers:
+            layers = [spectral_norm(nn.Conv2d(inputs, inputs, 3, padding=1, bias=False)), nn.BatchNorm2d(inputs),
+                      nn.LeakyReLU(0.2)]  # fmt: skip
+        self.body = nn.Sequential(*layers)
+        self.out = spectral_norm(nn.Conv2d(inputs, 1, 1))
+        self.genre = spectral_norm(nn.Linear(genres, inputs, bias=False))
+
+    def forward(self, x: Tensor, genre: Tensor, conditioning: float) -> Tensor:
+        x = self.body(x)
+        logits = self.out(x)[:, 0]
+        if conditioning:
+            logits = logits + conditioning * torch.einsum("bchw,bc->bhw", x, self.genre(genre)) / x.shape[1] ** 0.5
+        return logits
+
+
+@register("projected-discriminator")
+class ProjectedDiscriminator(nn.Module):
+    """Pictures (B, 3, H, W) in [0, 1] and genres (B, G) -> logits of four scales.
+
+    Args:
+        genres: how many genres there are.
+        size: px to which pictures are scaled before the feature network.
+        widths: channels of the projected maps.
+    """
+
+    def __init__(self, genres: int = 9, size: int = 96, widths: tuple[int, int, int, int] = (32, 64, 128, 256)) -> None:
+        super().__init__()
+        self.genres, self.size = genres, size
+        self.features = LiteFeatures(0)
+        self.projector = Projector(self.features.channels, tuple(widths))
+        self.heads = nn.ModuleList(Head(w, 3 - level, genres) for level, w in enumerate(widths))
+
+    def train(self, mode: bool = True) -> ProjectedDiscriminator:
+        """Switch the heads; the features stay as they are."""
+        super().train(mode)
+        self.features.eval()
+        return self
+
+    def look(self, pictures: Tensor) -> list[Tensor]:
+        """Return the frozen feature maps of ``pictures``."""
+        if pictures.shape[2] != self.size:
+            antialias = pictures.shape[2] > self.size
+            pictures = F.interpolate(pictures, size=(self.size, self.size), mode="bilinear", antialias=antialias)
+        return self.features(pictures)
+
+    def judge(self, maps: list[Tensor], genre: Tensor, conditioning: float = 1.0) -> list[Tensor]:
+        """Return the logits (B, h, w) of each scale; ``conditioning`` in [0, 1] fades the genre in."""
+        mixed = self.projector(maps)
+        return [head(x, genre, conditioning) for head, x in zip(self.heads, mixed, strict=True)]
+
+    def score(self, pictures: Tensor, genre: Tensor) -> Tensor:
+        """Return one number per picture (B,), higher is better: what best-of-K ranks by."""
+        return torch.stack([logits.float().mean((1, 2)) for logits in self.judge(self.look(pictures), genre)]).mean(0)
+
+    def forward(self, pictures: Tensor, genre: Tensor) -> Tensor:
+        return self.score(pictures, genre)
+
+    def example(self, size: int) -> tuple[Tensor, ...]:
+        """Return pictures and genres."""
+        return torch.rand(2, 3, size, size), F.one_hot(torch.arange(2) % self.genres, self.genres).float()

@@ -1,0 +1,287 @@
+"""The flagship: a genre-conditional painter that learns layout by drawing from memory, then finish from a critic.
+
+A GAN alone, at the tens of thousands of pictures a CPU can show it, gave one layout per genre for every z (measured; see
+docs/decisions.md).  So the generator starts as the decoder of a variational autoencoder (Kingma and Welling 2014) whose
+encoder reads frozen features of the painting: z is tied to layout before the first adversarial step.  Then it becomes a
+VAE-GAN (Larsen et al. 2016, 1512.09300): the projected discriminator judges paintings from the prior and from memory
+alike, and what is drawn from memory is compared with its original in the discriminator's own features.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from engine import losses, nets
+from engine.api import GENRES, parse_genre
+from engine.data.paintings import load_pictures
+from engine.errors import InvalidRequest
+from engine.nets.efficientnet import load_lite
+from engine.nets.painter import Painter, ProjectedDiscriminator
+from engine.train.augment import Augmentation
+from engine.train.state import ema_update
+from engine.train.system import Config, System, system
+
+# Genres with enough pictures and few nudes in the data sets at hand; religious and mythological works are left out
+# because a public bot should not have to screen them.
+RELEASED_GENRES = ("abstract", "animal-painting", "cityscape", "flower-painting", "genre-painting", "landscape",
+                   "marina", "portrait", "still-life")  # fmt: skip
+
+
+class PainterConfig(Config):
+    """Fields of the painter."""
+
+    images: int = 200_000
+    batch: int = Field(16, multiple_of=4)
+    resolution: int = 64
+    critic_size: int = 96  # px, what the discriminator's features see
+    genres: tuple[str, ...] = RELEASED_GENRES
+    width: float = 1.0  # factor on the generator's channels
+    learning_rate: float = 2e-4
+    memory_rate: float = 1e-3  # learning rate while only drawing from memory
+    memory: int = 12_000  # images drawn from memory before the discriminator joins
+    rate: float = 16.0  # nats that z tells of its painting; log(#paintings) is 9, more leaves holes in the prior
+    likeness: float = 4.0  # weight of the likeness to the original against the adversarial loss
+    fade: tuple[float, float] = (0.1, 0.3)  # shares of the run between which the critic learns of genres
+    ema: float = 0.999
+
+
+class Encoder(nn.Module):
+    """Frozen features of a painting -> mean and log variance of its latent."""
+
+    def __init__(self, inputs: int, z_dim: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(inputs, 512), nn.LayerNorm(512), nn.LeakyReLU(0.2), nn.Linear(512, 512), nn.LeakyReLU(0.2),
+            nn.Linear(512, 2 * z_dim),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.net(x).chunk(2, dim=1)
+        return mean, log_variance.clamp(-8, 4)
+
+
+@system("painter")
+class PainterSystem(System):
+    """Trains ``painter`` with ``projected-discriminator`` on <data>/<genre>/."""
+
+    kind = "painter"
+    config_type = PainterConfig
+    presets = {  # noqa: RUF012
+        "64": {},
+        "128": {"resolution": 128, "critic_size": 128, "memory": 4_000, "images": 150_000},
+        "256": {"resolution": 256, "critic_size": 160, "memory": 2_000, "images": 150_000},
+    }
+
+    def __init__(self, config: PainterConfig, data: Path, cache: Path) -> None:
+        super().__init__(config, data, cache)
+        torch.manual_seed(config.seed)
+        root = data / "paintings" if (data / "paintings").is_dir() else data
+        self.pictures = load_pictures(root, config.resolution, cache)
+        self.genres = tuple(parse_genre(genre) for genre in config.genres)
+        self._sort_by_genre()
+
+        count = len(self.genres)
+        generator = nets.create("painter", genres=count, resolution=config.resolution, width=config.width)
+        critic = nets.create("projected-discriminator", genres=count, size=config.critic_size)
+        assert isinstance(generator, Painter) and isinstance(critic, ProjectedDiscriminator)
+        critic.features.load_state_dict(load_lite(0).state_dict())
+        self.G = generator.to(memory_format=torch.channels_last)
+        self.D = critic.to(memory_format=torch.channels_last)
+        self.known = self._read_paintings()  # (2, N, F): each painting and its mirror image
+        self.E = Encoder(self.known.shape[2], self.G.z_dim)
+        self.controls = nn.Module()  # the weight of the KL term, steered so that z tells config.rate nats
+        self.controls.register_buffer("log_beta", torch.tensor(math.log(1e-3)))
+
+        self.networks = {"G": self.G, "D": self.D, "E": self.E, "controls": self.controls}
+        self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False)}
+        heads = [p for p in self.D.parameters() if p.requires_grad]
+        self.optimizers = {
+            "G": torch.optim.Adam([*self.G.parameters(), *self.E.parameters()], config.memory_rate, betas=(0.5, 0.99)),
+            "D": torch.optim.Adam(heads, config.learning_rate, betas=(0.0, 0.99)),
+        }
+        fixed = torch.Generator().manual_seed(2026)
+        self.fixed_z = torch.randn(8, self.G.z_dim, generator=fixed)
+
+    @property
+    def data_digest(self) -> str:
+        return self.pictures.digest
+
+    def _sort_by_genre(self) -> None:
+        """Find the rows of each genre, and draw a genre with p ~ n^0.5: rare ones more often than they come."""
+        folders = {parse_genre(name): i for i, name in enumerate(self.pictures.genres) if name not in ("unlabelled",)}
+        missing = [genre for genre in self.genres if genre not in folders]
+        if missing:
+            raise InvalidRequest(
+                f"There are no paintings of {', '.join(missing)}; known genres are {', '.join(GENRES)}."
+            )
+        self.rows = [np.flatnonzero(self.pictures.labels == folders[genre]) for genre in self.genres]
+        weights = np.sqrt([len(rows) for rows in self.rows])
+        self.genre_odds = weights / weights.sum()
+
+    @torch.no_grad()
+    def _read_paintings(self) -> Tensor:
+        """Return what the encoder is told of every painting: pooled features and an 8 px thumbnail, standardised."""
+        told = []
+        for mirrored in (False, True):
+            parts = []
+            for start in range(0, len(self.pictures), 64):
+                batch = self.pictures.batch(np.arange(start, min(start + 64, len(self.pictures))))
+                batch = batch.flip(3) if mirrored else batch
+                with self.autocast():
+                    maps = self.D.look(batch.to(memory_format=torch.channels_last))
+                pooled = [F.adaptive_avg_pool2d(maps[2].float(), 4), F.adaptive_avg_pool2d(maps[3].float(), 2)]
+                thumbnail = F.adaptive_avg_pool2d(batch, 8)
+                parts.append(torch.cat([x.flatten(1) for x in (*pooled, thumbnail)], dim=1))
+            told.append(torch.cat(parts))
+        known = torch.stack(told)
+        return ((known - known.mean((0, 1))) / (known.std((0, 1)) + 1e-3)).half()
+
+    # Training
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return paintings (B, 3, R, R), genres (B, G) and what the encoder is told (B, F)."""
+        count = self.config.batch
+        labels = self.numpy_rng.choice(len(self.genres), size=count, p=self.genre_odds)
+        rows = np.array([self.numpy_rng.choice(self.rows[label]) for label in labels])
+        mirror = torch.from_numpy(self.numpy_rng.random(count) < 0.5)
+        real = self.pictures.batch(rows)
+        real = torch.where(mirror[:, None, None, None], real.flip(3), real).to(memory_format=torch.channels_last)
+        genre = F.one_hot(torch.from_numpy(labels), len(self.genres)).float()
+        return real, genre, self.known[mirror.long(), torch.from_numpy(rows)].float()
+
+    def step(self) -> dict[str, float]:
+        """Draw half of a batch from memory and half from the prior; D judges all, then G learns from D and likeness."""
+        config = self.config
+        alone = self.images < config.memory
+        self._set_rates(alone)
+        real, genre, told = self._batch()
+        remembered = config.batch if alone else config.batch // 2
+
+        # Draw z: from memory, and from the prior.
+        mean, log_variance = self.E(told[:remembered])
+        noise = torch.randn(config.batch, self.G.z_dim, generator=self.torch_rng)
+        z = torch.cat([mean + noise[:remembered] * (log_variance / 2).exp(), noise[remembered:]])
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+
+        # Paint, and let the frozen features look at both with the same augmentation.
+        augment = Augmentation.draw(config.batch, self.torch_rng)
+        with self.autocast():
+            fake = self.G(z, genre)
+            with torch.no_grad():
+                real_maps = self.D.look(augment(real))
+            fake_maps = self.D.look(augment(fake))
+        told_losses: dict[str, Tensor] = {}
+
+        # D learns.
+        conditioning = self._conditioning()
+        if not alone:
+            with self.autocast():
+                on_real = self.D.judge(real_maps, genre, conditioning)
+                on_fake = self.D.judge([m.detach() for m in fake_maps], genre, conditioning)
+            loss_d = torch.stack(
+                [losses.hinge_discriminator(r.float(), f.float()) for r, f in zip(on_real, on_fake, strict=True)]
+            ).mean()
+            self.optimizers["D"].zero_grad(set_to_none=True)
+            loss_d.backward()
+            self.optimizers["D"].step()
+            told_losses["D"] = loss_d.detach()
+
+        # G and E learn.
+        likeness = losses.likeness([m[:remembered] for m in fake_maps], [m[:remembered] for m in real_maps])
+        likeness = likeness + 4 * (F.avg_pool2d(fake[:remembered], 4) - F.avg_pool2d(real[:remembered], 4)).abs().mean()
+        loss_g = config.likeness * (likeness + self.controls.log_beta.exp() * kl)  # type: ignore[operator]
+        if not alone:
+            with self.autocast():
+                judged = self.D.judge(fake_maps, genre, conditioning)
+            adversarial = torch.stack([losses.hinge_generator(logits.float()) for logits in judged]).mean()
+            loss_g = loss_g + adversarial
+            told_losses["G"] = adversarial.detach()
+        self.optimizers["G"].zero_grad(set_to_none=True)
+        loss_g.backward()
+        torch.nn.utils.clip_grad_norm_([*self.G.parameters(), *self.E.parameters()], 5.0)
+        self.optimizers["G"].step()
+
+        # Steer the KL weight towards the wanted rate (Shao et al. 2020, ControlVAE), and average.
+        with torch.no_grad():
+            self.controls.log_beta += 0.01 * torch.sign(kl - config.rate)  # type: ignore[operator]
+        steps = self.images / config.batch
+        ema_update(self.averages["G"], self.G, min(config.ema, (1 + steps) / (10 + steps)))
+        told_losses |= {"likeness": likeness.detach(), "kl": kl.detach()}
+        return {name: value.item() for name, value in told_losses.items()}
+
+    def _set_rates(self, alone: bool) -> None:
+        config = self.config
+        late = 0.3 if self.images > 0.85 * config.images else 1.0
+        rate = config.memory_rate if alone else config.learning_rate * late
+        for group in self.optimizers["G"].param_groups:
+            group["lr"] = rate
+        for group in self.optimizers["D"].param_groups:
+            group["lr"] = config.learning_rate * late
+
+    def _conditioning(self) -> float:
+        """Fade genres in (Shahbazi et al. 2022): conditioned from the first step, each genre collapses to a pattern."""
+        start, end = (share * self.config.images for share in self.config.fade)
+        return min(1.0, max(0.0, (self.images - start) / (end - start)))
+
+    # Showing and releasing
+
+    @torch.no_grad()
+    def sheet(self) -> np.ndarray:
+        """Rows: genres; columns: eight fixed latents, then two paintings and how they are drawn from memory."""
+        net = self.averages["G"].eval()
+        rows = []
+        for label in range(len(self.genres)):
+            genre = F.one_hot(torch.full((8,), label), len(self.genres)).float()
+            painted = net(self.fixed_z, genre)
+            shown = self.rows[label][[0, len(self.rows[label]) // 2]]
+            originals = self.pictures.batch(shown)
+            mean, _ = self.E(self.known[0, torch.from_numpy(shown)].float())
+            drawn = net(mean, genre[:2])
+            strip = torch.cat([painted, originals, drawn])
+            rows.append(F.interpolate(strip, scale_factor=128 / strip.shape[2]).permute(2, 0, 3, 1).flatten(1, 2))
+        return torch.cat(rows).mul(255).round().byte().numpy()
+
+    def release(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        net = copy.deepcopy(self.averages["G"])
+        self._settle_norms(net)
+        tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
+        tensors |= {f"discriminator.{name}": value for name, value in self.D.state_dict().items()}
+        config = self.config
+        card = {
+            "net": {
+                "name": "painter",
+                "config": {"genres": len(self.genres), "resolution": config.resolution, "width": config.width},
+            },
+            "discriminator": {
+                "name": "projected-discriminator",
+                "config": {"genres": len(self.genres), "size": config.critic_size},
+            },
+            "genres": list(self.genres),
+            "resolution": config.resolution,
+            "defaults": {"psi": 0.8},
+        }
+        return tensors, card
+
+    @torch.no_grad()
+    def _settle_norms(self, net: nn.Module) -> None:
+        """Measure the batch norms anew for the averaged weights, on 3,200 paintings from the prior."""
+        norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean of all batches
+        net.train()
+        rng = torch.Generator().manual_seed(self.config.seed)
+        odds = torch.from_numpy(self.genre_odds)
+        for _ in range(100):
+            genre = F.one_hot(torch.multinomial(odds, 32, True, generator=rng), len(self.genres)).float()
+            net(torch.randn(32, self.G.z_dim, generator=rng), genre)
+        net.eval()
