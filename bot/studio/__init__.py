@@ -1,0 +1,172 @@
+"""The application, which knows neither Discord nor HTTP nor torch.  See docs/studio-api.md.
+
+async with engine.client.connect(...) as engine, open_studio(settings, engine) as studio:
+    job = await studio.queue.submit(PaintRequest(genre="flowers", seed=7), member=HOST)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from bot.config import Settings
+from bot.studio.artwork import Artwork, Tally
+from bot.studio.engine import Engine
+from bot.studio.errors import DataInUse, LimitReached, NotFound, Refused, SourceGone, Undeliverable
+from bot.studio.events import (
+    ArtworkAdded,
+    ArtworkChanged,
+    Event,
+    Events,
+    GalleryDue,
+    JobChanged,
+    TombstonesDue,
+    VotesChanged,
+)
+from bot.studio.gallery import Facets, File, Filter, Gallery, Lineage, Page, period
+from bot.studio.nights import Night, Nights, Snapshot, VoteRow
+from bot.studio.people import HOST, WEB, Member
+from bot.studio.policy import Ban, Deletion, Policy, Tombstone
+from bot.studio.posts import Post
+from bot.studio.queue import Deliverer, Delivery, Job, JobStatus, Queue, QueueStatus
+from bot.studio.settings import GuildSettings, Preferences
+from bot.studio.store import Store
+from bot.studio.votes import Ballot, GalleryTask, Voter, Votes
+from engine.errors import GanvasError
+
+log = logging.getLogger(__name__)
+
+MODELS_FOR = 60.0  # seconds the list of models is remembered
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the house is."""
+
+    engine: dict[str, Any] | None  # None: no engine answers
+    queue: QueueStatus
+    database_ok: bool
+    disk_free: int  # bytes
+    last_night: Night | None
+    gap: float  # seconds since the last event from Discord, 0 if there never was one
+
+
+class Studio:
+    """Everything front ends use; made by :func:`open_studio`."""
+
+    def __init__(self, settings: Settings, engine: Engine, store: Store) -> None:
+        self.house = settings
+        self.engine = engine
+        self.events = Events()
+        self.gallery = Gallery(store, self.events, settings, engine)
+        self.votes = Votes(store, self.events, settings, self.gallery)
+        self.policy = Policy(store, self.events, settings, self.gallery)
+        self.queue = Queue(store, self.events, settings, engine, self.gallery)
+        self.nights = Nights(store, settings)
+        self._store = store
+        self._models: tuple[float, list[dict[str, Any]]] | None = None
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Return the engine's cards, at most a minute old.
+
+        Raises:
+            EngineUnavailable: no engine answers and none ever did.
+        """
+        now = time.monotonic()
+        if self._models is None or now - self._models[0] > MODELS_FOR:
+            try:
+                self._models = now, await self.engine.models()
+            except GanvasError:
+                if self._models is None:
+                    raise
+        return self._models[1]
+
+    async def status(self) -> Status:
+        """Look at everything: engine, queue, database, disk, the last night."""
+        try:
+            async with asyncio.timeout(5):
+                engine: dict[str, Any] | None = await self.engine.health()
+        except (GanvasError, TimeoutError):
+            engine = None
+        try:
+            answer = await self._store.read(lambda db: db.execute("PRAGMA quick_check(1)").fetchone()[0])
+        except Exception:
+            log.exception("The database does not answer")
+            answer = "broken"
+        nights = await self.nights.list(1)
+        return Status(
+            engine=engine,
+            queue=await self.queue.overview(),
+            database_ok=answer == "ok",
+            disk_free=shutil.disk_usage(self._store.folder).free,
+            last_night=nights[0] if nights else None,
+            gap=await self.votes.gap(),
+        )
+
+    async def keep_house(self) -> None:
+        """Once a day: forget old events of votes, traces of withdrawn reactions, and files that belong to nothing."""
+        while True:
+            await self._store.write(self._forget_old)
+            files = await self._store.read(lambda db: {name for (name,) in db.execute(_FILES)})
+            await asyncio.to_thread(self._sweep, files)
+            await asyncio.sleep(DAY)
+
+    def _forget_old(self, db: Any) -> None:
+        now = time.time()
+        db.execute("DELETE FROM vote_events WHERE at < ?", [now - self.house.vote_event_days * DAY])
+        db.execute("DELETE FROM marks WHERE present = 0 AND seen < ?", [now - DAY])
+
+    def _sweep(self, files: set[str]) -> None:
+        old = time.time() - DAY  # younger ones may belong to a job that is just being kept
+        folder = self._store.folder
+        for path in [*folder.glob("artworks/*/*"), *folder.glob("export-*.zip"), *folder.glob("thumbnails/*/*")]:
+            known = path.parent.parent.name == "thumbnails" and path.suffix == ".webp"
+            known = known and any(f"{path.name.partition('-')[0]}.{kind}" in files for kind in _KINDS)
+            if path.name not in files and not known and path.stat().st_mtime < old:
+                path.unlink(missing_ok=True)
+
+
+_FILES = "SELECT id || '.' || format FROM artworks WHERE removed IS NULL"
+_KINDS = ("png", "webp", "jpeg", "gif", "mp4")
+
+
+@asynccontextmanager
+async def open_studio(settings: Settings, engine: Engine) -> AsyncIterator[Studio]:
+    """Open the studio on ``settings.data``; what an earlier life left undone is taken up.
+
+    Raises:
+        DataInUse: another Ganvas has this folder.
+    """
+    store = await asyncio.to_thread(Store, settings.data)
+    try:
+        studio = Studio(settings, engine, store)
+        await studio.gallery.start()
+        await studio.queue.start()
+        house = asyncio.create_task(studio.keep_house())
+        try:
+            yield studio
+        finally:
+            house.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await house
+            await studio.queue.close()
+    finally:
+        await store.close()
+
+
+__all__ = [
+    "HOST", "WEB", "Artwork", "ArtworkAdded", "ArtworkChanged", "Ballot", "Ban", "DataInUse", "Deletion", "Deliverer",
+    "Delivery", "Engine", "Event", "Events", "Facets", "File", "Filter", "Gallery", "GalleryDue", "GalleryTask",
+    "GuildSettings", "Job", "JobChanged", "JobStatus", "LimitReached", "Lineage", "Member", "Night", "Nights",
+    "NotFound", "Page", "Policy", "Post", "Preferences", "Queue", "QueueStatus", "Refused", "Snapshot", "SourceGone",
+    "Status", "Studio", "Tally", "Tombstone", "TombstonesDue", "Undeliverable", "VoteRow", "Voter", "Votes",
+    "VotesChanged", "open_studio", "period",
+]  # fmt: skip

@@ -1,0 +1,212 @@
+"""What the learning needs of the ledger: one frozen snapshot a night, and the diary of nights."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from bot.config import Settings
+from bot.studio.errors import NotFound
+from bot.studio.people import Member
+from bot.studio.settings import guild_settings
+from bot.studio.store import Store, one, pseudonym, to_json
+
+VOTER_CAP = 200  # votes one person brings into a night, the newest
+REQUESTER_CAP = 200  # votes on works of one person, the newest
+RING = 5  # votes each way from which two people who vote for each other are looked at
+RING_SHARE = 0.5  # of all votes of one of them; above it their votes for each other do not count
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class VoteRow:
+    """One vote that may teach.  People are pseudonyms, the same in every night."""
+
+    artwork: str
+    voter: str
+    requester: str
+    value: str  # "up" or "down"
+    at: float
+    command: str
+    genre: str | None
+    model: str | None  # None: the painter in office; the recipe says which that was
+    sha256: str  # of the file
+    file: str  # relative to the data folder
+    recipe: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All votes that may teach, as they stood at the cut-off."""
+
+    cutoff: float
+    votes: tuple[VoteRow, ...]
+    sha256: str  # of :meth:`jsonl`
+
+    def jsonl(self) -> str:
+        """Return one JSON object a line, in a fixed order."""
+        return "".join(to_json(asdict(vote)) + "\n" for vote in self.votes)
+
+
+@dataclass(frozen=True)
+class Night:
+    """One run of learning, as the diary tells it."""
+
+    id: str
+    state: str  # the learning's own word, e.g. "training", "refused", "canary", "promoted"
+    started: float
+    finished: float | None = None
+    base: str | None = None  # sha256 of the painter in office
+    candidate: str | None = None
+    cutoff: float | None = None
+    snapshot: str | None = None  # its sha256
+    withdrawn: int = 0  # votes it learnt from that were deleted since, by wish of a member
+    diary: dict[str, Any] = field(default_factory=dict)
+
+
+def capped(votes: Iterable[VoteRow]) -> list[VoteRow]:
+    """Return the votes without those of rings, and at most so many by one voter or for one requester."""
+    votes = sorted(votes, key=lambda vote: (-vote.at, vote.artwork, vote.voter))
+    pairs = Counter((vote.voter, vote.requester) for vote in votes)
+    totals = Counter(vote.voter for vote in votes)
+
+    def in_ring(a: str, b: str) -> bool:
+        there, back = pairs[a, b], pairs[b, a]
+        return min(there, back) >= RING and max(there / totals[a], back / totals[b]) > RING_SHARE
+
+    by_voter: dict[str, int] = defaultdict(int)
+    by_requester: dict[str, int] = defaultdict(int)
+    kept = []
+    for vote in votes:
+        full = by_voter[vote.voter] >= VOTER_CAP or by_requester[vote.requester] >= REQUESTER_CAP
+        if full or in_ring(vote.voter, vote.requester):
+            continue
+        by_voter[vote.voter] += 1
+        by_requester[vote.requester] += 1
+        kept.append(vote)
+    return sorted(kept, key=lambda vote: (vote.artwork, vote.voter))
+
+
+class Nights:
+    """Snapshots and the diary."""
+
+    def __init__(self, store: Store, house: Settings) -> None:
+        self._store = store
+        self._house = house
+
+    @property
+    def folder(self) -> Path:
+        """Where each night has a folder of its own."""
+        return self._store.folder / "nights"
+
+    async def snapshot(self, cutoff: float) -> Snapshot:
+        """Return the votes that may teach, from one read transaction.
+
+        Left out: votes after the cut-off, on own works, of young accounts, of banned people and of whoever opted out;
+        works that are removed, private or of somebody who opted out; rings; what exceeds the caps.
+        """
+        return await self._store.read(lambda db: self._snapshot(db, cutoff))
+
+    def _snapshot(self, db: Database, cutoff: float) -> Snapshot:
+        rows = db.query(
+            """SELECT votes.artwork, votes.member AS voter, artworks.member AS requester, votes.value, votes.updated_at,
+                   votes.account_created, artworks.guild, command, genre, model, sha256, format, recipe, photo_owner
+               FROM votes JOIN artworks ON artworks.id = votes.artwork
+                   LEFT JOIN members AS v ON v.key = votes.member JOIN members AS r ON r.key = artworks.member
+               WHERE votes.updated_at < :cutoff AND removed IS NULL AND private = 0 AND votes.member != artworks.member
+                   AND votes.member IS NOT photo_owner
+                   AND coalesce(json_extract(v.preferences, '$.training'), 1)
+                   AND coalesce(json_extract(r.preferences, '$.training'), 1)
+                   AND NOT EXISTS (SELECT 1 FROM bans WHERE bans.member IN (votes.member, artworks.member)
+                       AND bans.guild IN ('*', coalesce(artworks.guild, '*')))""",
+            {"cutoff": cutoff},
+        )
+        youngest: dict[str | None, float] = {}
+        names: dict[str, str] = {}
+        votes = []
+        for row in rows:
+            guild = row["guild"]
+            if guild not in youngest:
+                youngest[guild] = guild_settings(db, guild, self._house).min_account_days * DAY
+            created = row["account_created"]
+            if created is not None and row["updated_at"] - created < youngest[guild]:
+                continue
+            for person in (row["voter"], row["requester"]):
+                if person not in names:
+                    names[person] = pseudonym(db, person)
+            path = self._store.artwork_path(row["artwork"], row["format"]).relative_to(self._store.folder)
+            votes.append(
+                VoteRow(
+                    artwork=row["artwork"],
+                    voter=names[row["voter"]],
+                    requester=names[row["requester"]],
+                    value=row["value"],
+                    at=row["updated_at"],
+                    command=row["command"],
+                    genre=row["genre"],
+                    model=row["model"],
+                    sha256=row["sha256"],
+                    file=path.as_posix(),
+                    recipe=json.loads(row["recipe"]),
+                )
+            )
+        chosen = tuple(capped(votes))
+        text = Snapshot(cutoff, chosen, "").jsonl()
+        return Snapshot(cutoff, chosen, hashlib.sha256(text.encode()).hexdigest())
+
+    async def record(self, night: Night, snapshot: Snapshot | None = None) -> None:
+        """Write a night into the diary; with its snapshot the first time, so that it knows whose votes it used."""
+
+        def work(db: Database) -> None:
+            values = asdict(night) | {"diary": to_json(night.diary)}
+            if snapshot is not None:
+                values |= {"cutoff": snapshot.cutoff, "snapshot": snapshot.sha256}
+            # What members withdrew since is counted here alone.
+            updates = ", ".join(
+                f"{name} = coalesce(excluded.{name}, {name})" for name in values if name not in ("id", "withdrawn")
+            )
+            db.execute(
+                f"INSERT INTO nights ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) "  # noqa: S608
+                f"ON CONFLICT (id) DO UPDATE SET {updates}",
+                list(values.values()),
+            )
+            for vote in snapshot.votes if snapshot else ():
+                db.execute(
+                    "INSERT OR IGNORE INTO night_uses VALUES (?, ?, ?, ?)",
+                    [night.id, vote.artwork, vote.voter, vote.requester],
+                )
+
+        await self._store.write(work)
+
+    async def list(self, limit: int = 30) -> builtins.list[Night]:
+        """Return the newest nights first."""
+        sql = "SELECT * FROM nights ORDER BY started DESC LIMIT ?"
+        rows = await self._store.read(lambda db: [*db.query(sql, [limit])])
+        return [_night(row) for row in rows]
+
+    async def get(self, night_id: str) -> Night:
+        """Return one night.
+
+        Raises:
+            NotFound: there is none.
+        """
+        row = await self._store.read(lambda db: one(db, "SELECT * FROM nights WHERE id = ?", [night_id]))
+        if row is None:
+            raise NotFound(f"There is no night {night_id[:40]!r}.")
+        return _night(row)
+
+    async def pseudonym(self, member: Member) -> str:
+        """Return the name a member has in snapshots."""
+        return await self._store.read(lambda db: pseudonym(db, member.key))
+
+
+def _night(row: dict[str, Any]) -> Night:
+    return Night(**(row | {"diary": json.loads(row["diary"])}))
