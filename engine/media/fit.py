@@ -64,6 +64,7 @@ def fit(request: FitRequest) -> tuple[Output, tuple[str, ...]]:
         data = metadata.without_recipe(data)
     side = min(max(source.size), request.max_side)
     if side == max(source.size) and len(data) <= request.max_bytes and _welcome(source, request):
+        _still(data, source, side=64)  # a header promises pixels; only the decoder knows
         width, height = source.size
         untouched = Output(
             data=data, format=source.format, width=width, height=height, frames=source.frames, recipe=recipe or {}
@@ -223,7 +224,7 @@ def _film_frames(data: bytes, size: tuple[int, int]) -> Iterator[Pixels]:
             film.streams.video[0].codec_context.thread_count = 1
             for count, frame in enumerate(film.decode(video=0), 1):
                 _check_length(count)
-                yield frame.reformat(*size, format="rgb24").to_ndarray()
+                yield np.asarray(frame.reformat(*size, format="rgb24").to_ndarray(), np.uint8)
     except GanvasError:
         raise
     except Exception as error:  # as above

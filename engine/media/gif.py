@@ -2,14 +2,15 @@
 
 A palette per frame (what Pillow makes of RGB frames) flickers and costs 768 bytes a frame; error diffusion crawls
 from frame to frame, and the crawl has to be stored.  Here all frames share 255 colours, found by k-means over a
-histogram of all of them; an ordered dither is fixed to the screen, so what doesn't move is the same index again, and
-becomes the 256th, transparent one.  Mapping a frame is one addition and one look-up in a cube of colours.
+histogram of all of them; a dither of blue noise is fixed to the screen, so what doesn't move is the same index again,
+and becomes the 256th, transparent one.  Mapping a frame is one addition and one look-up in a cube of colours.
 On a 72-frame 512 px morph: 1.5 s instead of 13 s, 70% of the bytes, a higher PSNR and less flicker than Pillow's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -23,14 +24,14 @@ UNCHANGED: Final = 255  # the transparent index: keep what the frame before show
 _SAMPLE: Final = 400_000  # pixels the palette is made from
 _HISTOGRAM_BITS: Final = 5
 _CUBE_BITS: Final = 6
-_DITHER: Final = 16.0  # peak to peak, in levels; about the distance between neighbours of 255 colours
+_DITHER: Final = 12.0  # peak to peak, in levels; about the distance between neighbours of 255 colours
 
 
 def encode(frames: Sequence[Pixels], fps: float, *, loop: bool, comment: bytes | None) -> bytes:
     """Return ``frames``, each (H, W, 3), as an animated GIF."""
     palette, exact = make_palette(frames)
     cube = _nearest(palette)
-    noise = np.zeros((1, 1, 1), np.int16) if exact else _bayer(*frames[0].shape[:2])
+    noise = np.zeros((1, 1, 1), np.int16) if exact else _dither(*frames[0].shape[:2])
     height, width = frames[0].shape[:2]
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
@@ -124,13 +125,31 @@ def _nearest(palette: Pixels) -> Pixels:
     return cube
 
 
-def _bayer(height: int, width: int) -> NDArray[np.int16]:
-    """Return the 8 x 8 ordered dither, tiled over the picture: (height, width, 1), its mean 0."""
-    matrix = np.zeros((1, 1))
-    while len(matrix) < 8:
-        matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
-    noise = np.round(((matrix + 0.5) / 64 - 0.5) * _DITHER).astype(np.int16)
-    return np.tile(noise, (height // 8 + 1, width // 8 + 1))[:height, :width, None]
+@cache
+def _blue_noise(side: int = 64) -> NDArray[np.float64]:
+    """Return a tile (side, side) of thresholds in (-0.5, 0.5), each once, without low frequencies, the same always.
+
+    White noise is high-passed and spread evenly again, in turn, until both hold.  To the eye it is the grain of film,
+    where the regular (Bayer) pattern is a visible screen over every sky.
+    """
+    noise = np.random.default_rng(0).random((side, side))
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
+    high_pass = 1 - np.exp(-16 * frequency**2)
+    levels = (np.arange(side * side) + 0.5) / side**2 - 0.5
+    for _ in range(30):
+        passed = np.fft.ifft2(np.fft.fft2(noise) * high_pass).real
+        order = np.argsort(passed.round(9), axis=None, kind="stable")  # rounded: no last bit of an FFT decides
+        noise = np.empty(side * side)
+        noise[order] = levels
+        noise = noise.reshape(side, side)
+    return noise
+
+
+def _dither(height: int, width: int) -> NDArray[np.int16]:
+    """Return what is added to every frame before its colours are looked up: (height, width, 1), its mean 0."""
+    tile = np.round(_blue_noise() * _DITHER).astype(np.int16)
+    side = len(tile)
+    return np.tile(tile, (height // side + 1, width // side + 1))[:height, :width, None]
 
 
 def _map(frame: Pixels, cube: Pixels, noise: NDArray[np.int16]) -> Pixels:
