@@ -21,6 +21,11 @@ from engine.errors import InvalidRequest
 FORMAT = 1
 
 
+def digest(data: bytes) -> str:
+    """Return the sha256 by which a recipe knows a source picture."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def write(request: Request, models: Mapping[str, str], dtype: str) -> dict[str, Any]:
     """Return the recipe of ``request``, made with ``models`` (name -> sha256) in ``dtype``."""
     options = request.to_wire()
@@ -31,7 +36,7 @@ def write(request: Request, models: Mapping[str, str], dtype: str) -> dict[str, 
         "engine": __version__,
         "command": command,
         "options": {name: value for name, value in options.items() if value is not None and name not in sources},
-        "sources": {name: hashlib.sha256(data).hexdigest() for name, data in sources.items()},
+        "sources": {name: digest(data) for name, data in sources.items()},
         "models": dict(models),
         "dtype": dtype,
     }
@@ -46,10 +51,10 @@ def read(recipe: Mapping[str, Any], find_source: Callable[[str], bytes | None]) 
     if recipe.get("ganvas") != FORMAT:
         raise InvalidRequest(f"The recipe has format {recipe.get('ganvas')!r}; this engine reads {FORMAT}.")
     wire = {"command": recipe.get("command"), **_mapping(recipe, "options")}
-    for name, digest in _mapping(recipe, "sources").items():
-        data = find_source(digest)
+    for name, sha256 in _mapping(recipe, "sources").items():
+        data = find_source(sha256)
         if data is None:
-            raise InvalidRequest(f"The recipe starts from a picture ({name}) that is not here; its sha256 is {digest}.")
+            raise InvalidRequest(f"The recipe starts from a picture ({name}) that is not here; its sha256 is {sha256}.")
         wire[name] = data
     return request_from_wire(wire)
 

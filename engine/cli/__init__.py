@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from engine.errors import GanvasError
+from engine.errors import GanvasError, UnknownName
 
 MISTAKE, INTERRUPTED = 2, 130  # exit codes
 
@@ -46,7 +47,7 @@ COMMANDS = (
     Command("evaluate", "engine.evaluate", "command", "Measure a model against a folder of paintings."),
     Command("finetune", "engine.nightly", "command", "Let the painter learn from votes."),
     Command("simulate", "engine.simulate", "command", "Play many nights of learning with made-up voters."),
-    Command("serve", "engine.server", "command", "Serve the engine over HTTP."),
+    Command("serve", "engine.server", "serve", "Serve the engine over HTTP."),
     Command("bench", "engine.cli.bench", "bench", "Measure how fast every model runs on this machine."),
 )
 
@@ -63,17 +64,18 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     )
     app.callback()(lambda: None)  # keeps the names of commands even if there were only one
     asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    known = [command.name for command in COMMANDS if _exists(command.module)]
+    if asked is not None and asked not in known:
+        raise UnknownName(f"There is no command {asked!r}; there are {', '.join(known)}.")
     for command in COMMANDS:
         if command.name == asked:
             _attach(app, command)
-        elif _exists(command.module):
+        elif command.name in known:
             app.command(command.name, help=command.help)(_elsewhere)
     return app
 
 
 def _attach(app: typer.Typer, command: Command) -> None:
-    if not _exists(command.module):
-        return
     code: Any = getattr(importlib.import_module(command.module), command.attribute)
     if isinstance(code, typer.Typer):
         app.add_typer(code, name=command.name, help=command.help)
@@ -105,12 +107,20 @@ def run(arguments: Sequence[str], *, make: Callable[[Sequence[str]], typer.Typer
     except OSError as error:
         return _complain(f"{error.filename or 'The system'}: {error.strerror or error}.")
     except Exception as error:
-        # typer's usage errors share no public class among its versions, but all of them can say what is wrong
-        message = getattr(error, "format_message", None)
-        if message is None:
+        # typer's usage errors share no public class, but all of them can say what is wrong
+        if not hasattr(error, "format_message"):
             raise
-        return _complain(message())
+        return _complain(error.format_message().rstrip(".") + _culprit(error, arguments) + ".")
     return code if isinstance(code, int) else 0
+
+
+def _culprit(error: Exception, arguments: Sequence[str]) -> str:
+    """Return the value that an option was given, which typer leaves out of some of its messages."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    for name, value in itertools.pairwise(arguments):
+        if name in names and value not in str(error):
+            return f"; it was given {value!r}"
+    return ""
 
 
 def _complain(sentence: str) -> int:

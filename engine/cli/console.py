@@ -120,8 +120,8 @@ def work(requests: Sequence[Request], *, label: str, dtype: str | None = None) -
     """Run ``requests`` with progress on stderr; the first mistake is raised."""
     from engine.pipelines import Pipelines
 
-    with progress(label) as show:
-        outcomes = Pipelines(dtype=dtype).run(requests, lambda done: show(done.share))
+    with progress(label) as show, Pipelines(dtype=dtype) as pipelines:
+        outcomes = pipelines.run(requests, lambda done: show(done.share))
     for outcome in outcomes:
         if isinstance(outcome, GanvasError):
             raise outcome

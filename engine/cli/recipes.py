@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,7 +67,7 @@ def _find_source(digest: str, places: list[Path]) -> bytes | None:
         for path in sorted(place.iterdir()) if place.is_dir() else [place]:
             if path.is_file():
                 data = read_file(path)
-                if hashlib.sha256(data).hexdigest() == digest:
+                if recipes.digest(data) == digest:
                     return data
     return None
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 import torch
 
-from engine import checkpoints, media
+from engine import checkpoints
 from engine.api import (
     ChainRequest,
     EnhanceRequest,
@@ -25,16 +25,11 @@ from engine.api import (
     Result,
     StylizeRequest,
 )
-from engine.data import intake
+from engine.data.intake import Decoder
 from engine.errors import GanvasError
-from engine.pipelines.chain import chain
-from engine.pipelines.enhance import enhance
+from engine.pipelines import chain, enhance, morph, paint, stylize
 from engine.pipelines.job import Job
-from engine.pipelines.morph import morph
-from engine.pipelines.paint import paint_all
-from engine.pipelines.pictures import Pixels
 from engine.pipelines.precision import best_dtype
-from engine.pipelines.stylize import stylize
 
 
 class Pipelines:
@@ -43,7 +38,7 @@ class Pipelines:
     Args:
         shelf: the loaded models; a new one if None.
         dtype: "float32" or "bfloat16"; what suits this machine if None.
-        open_photo: turns a stranger's bytes and a longest side into pixels; decodes in this process if None.
+        decoder: reads the bytes of strangers, in processes of its own; a new one if None.
     """
 
     def __init__(
@@ -51,11 +46,21 @@ class Pipelines:
         shelf: checkpoints.Shelf | None = None,
         *,
         dtype: str | None = None,
-        open_photo: Callable[[bytes, int | None], Pixels] | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self._shelf = shelf or checkpoints.Shelf()
         self._dtype = dtype or best_dtype()
-        self._open_photo = open_photo or (lambda data, max_side: intake.open_photo(data, max_side=max_side))
+        self._decoder = decoder or Decoder()
+
+    def close(self) -> None:
+        """End the decoder's processes."""
+        self._decoder.close()
+
+    def __enter__(self) -> Pipelines:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def run(
         self,
@@ -71,7 +76,7 @@ class Pipelines:
             progress: told the share of the whole work that is done, between items, tiles and frames.
             cancelled: asked as often; once it says so, the rest ends in JobCancelled.
         """
-        jobs = [Job(request, self._shelf, self._dtype, self._open_photo, cancelled) for request in requests]
+        jobs = [Job(request, self._shelf, self._dtype, self._decoder, cancelled) for request in requests]
         outcomes: dict[int, Result | GanvasError] = {}
         done = 0
 
@@ -96,7 +101,7 @@ def batch_key(request: Request) -> Hashable | None:
 def _run_together(jobs: list[Job]) -> list[Result | GanvasError]:
     try:
         if isinstance(jobs[0].request, PaintRequest):
-            paint_all(jobs)
+            paint.paint_all(jobs)
         else:
             _run_alone(jobs[0], jobs[0].request)
     except GanvasError as error:
@@ -110,16 +115,16 @@ def _run_together(jobs: list[Job]) -> list[Result | GanvasError]:
 def _run_alone(job: Job, request: Request) -> None:
     match request:
         case StylizeRequest():
-            stylize(job, request)
+            stylize.stylize(job, request)
         case MorphRequest():
-            morph(job, request)
+            morph.morph(job, request)
         case EnhanceRequest():
-            enhance(job, request)
+            enhance.enhance(job, request)
         case ChainRequest():
-            chain(job, request)
+            chain.chain(job, request)
         case FitRequest():
             with job.timed("encode"):
-                output, notes = media.fit(request)
+                output, notes = job.decoder.fit(request)
             job.outputs.append(output)
             job.notes.extend(notes)
         case _:

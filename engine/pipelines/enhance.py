@@ -12,11 +12,10 @@ from engine.api import MAX_SIDE, EnhanceRequest
 from engine.checkpoints import Card
 from engine.errors import UnknownName
 from engine.pipelines.job import Job
-from engine.pipelines.pictures import cover, pad_to_stride, to_pixels
+from engine.pipelines.pictures import cover, to_pixels
 
 TILE = 256  # px of the picture that goes in, without its margin
 SLACK = 1.1  # the last tenth of an enlargement is left to plain resizing
-STRIDE = 4
 
 
 def enhance(job: Job, request: EnhanceRequest) -> None:
@@ -105,9 +104,10 @@ def _double(job: Job, picture: Tensor, scale: int, card: Card, share: tuple[floa
         up, back = min(top, margin), min(left, margin)
         tile = picture[:, :, top - up : top + TILE + margin, left - back : left + TILE + margin]
         with job.network():
-            painted = net(pad_to_stride(tile, STRIDE), scale).float()
+            painted = net(tile, scale).float()
         bottom, right = min(top + TILE, height), min(left + TILE, width)
         large[:, :, top * scale : bottom * scale, left * scale : right * scale] = painted[
             :, :, up * scale : (up + bottom - top) * scale, back * scale : (back + right - left) * scale
         ]
+    job.check(share[1])
     return large.clamp_(0, 1)

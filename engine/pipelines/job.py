@@ -13,6 +13,7 @@ import torch
 from engine import checkpoints, media, recipes
 from engine.api import Output, Request, Result
 from engine.checkpoints import Model
+from engine.data.intake import Decoder
 from engine.errors import JobCancelled
 from engine.pipelines.pictures import Pixels, from_pixels
 
@@ -24,7 +25,7 @@ class Job:
     request: Request
     shelf: checkpoints.Shelf
     dtype: str
-    open_photo: Callable[[bytes, int | None], Pixels]
+    decoder: Decoder
     cancelled: Callable[[], bool]
     report: Callable[[float], None] = lambda share: None
     notes: list[str] = field(default_factory=list)
@@ -35,7 +36,7 @@ class Job:
 
     def fresh(self) -> Job:
         """Return the same job, not yet begun."""
-        return Job(self.request, self.shelf, self.dtype, self.open_photo, self.cancelled, self.report)
+        return Job(self.request, self.shelf, self.dtype, self.decoder, self.cancelled, self.report)
 
     def check(self, share: float) -> None:
         """Report that ``share`` in [0, 1] of the work is done.
@@ -62,7 +63,7 @@ class Job:
     def photo(self, data: bytes, max_side: int | None = None) -> torch.Tensor:
         """Decode ``data`` into a picture (1, 3, H, W)."""
         with self.timed("decode"):
-            return from_pixels(self.open_photo(data, max_side))
+            return from_pixels(self.decoder.open(data, max_side=max_side))
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:

@@ -49,7 +49,9 @@ def candidate_seed(seed: int, index: int) -> int:
     """Return the seed of candidate ``index`` of a best-of; the first is the painting's own."""
     if index == 0:
         return seed
-    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:8], "big") >> 1
+    return (
+        int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:8], "big") >> 11
+    )  # exact in JavaScript too
 
 
 def paint(job: Job, model: Model, points: Sequence[Point], *, share: tuple[float, float] = (0, 1)) -> list[Tensor]:

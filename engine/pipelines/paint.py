@@ -133,6 +133,7 @@ def complete(
     job: Job, picture: Tensor, target: tuple[int, int], looks: Sequence[Look], share: tuple[float, float] = (0, 1)
 ) -> Tensor:
     """Return a sample at ``target`` (height, width), with ``looks`` painted over it at a size that suits them."""
+    job.check(share[0])
     enhancer = enhancer_or_note(job)
     shrink = min(1.0, FINISH_SIZE / max(target))
     canvas = target if not looks else (max(1, round(target[0] * shrink)), max(1, round(target[1] * shrink)))

@@ -15,9 +15,7 @@ SMALLEST = 64  # px a network gets at least; below that its own padding would ha
 
 def from_pixels(pixels: Pixels) -> Tensor:
     """Return (1, 3, H, W) of ``pixels``."""
-    return (
-        torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255).contiguous(memory_format=torch.channels_last)
-    )
+    return torch.tensor(pixels).permute(2, 0, 1)[None].float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
 def to_pixels(picture: Tensor) -> Pixels:

@@ -28,7 +28,7 @@ class Look:
     """How to paint over a picture: a stylizer with weighted styles of its table or a style picture, or a brush."""
 
     card: Card
-    styles: tuple[tuple[str, float], ...] = ()  # names with weights summing to 1
+    styles: tuple[tuple[str, float], ...] = ()  # names with their weights
     picture: Tensor | None = None
 
     @property
@@ -37,7 +37,7 @@ class Look:
         if self.card.kind == "brush":
             return self.card.name
         weighted = len({weight for _, weight in self.styles}) > 1
-        return "+".join(f"{style}:{weight:g}" if weighted else style for style, weight in self.styles)
+        return "+".join(f"{style}:{weight:.15g}" if weighted else style for style, weight in self.styles)
 
 
 def find_look(name: str) -> Look:
@@ -57,11 +57,10 @@ def find_look(name: str) -> Look:
 
 def find_style(name: str) -> Look:
     """Return the look of a named style or of a mix; all styles of a mix belong to one stylizer."""
-    parts = [_weighted(part) for part in name.split("+")]
-    total = sum(weight for _, weight in parts)
+    parts = tuple(_weighted(part) for part in name.split("+"))
     for card in _stylizers():
         if all(style in card.styles for style, _ in parts):
-            return Look(card, tuple((style, weight / total) for style, weight in parts))
+            return Look(card, parts)
     known = [style for card in _stylizers() for style in card.styles]
     wrong = next((style for style, _ in parts if style not in known), name)
     brushes = [card.name for card in checkpoints.catalogue("brush")]
@@ -168,7 +167,7 @@ def _style_vector(model: Model, look: Look) -> Tensor | None:
         return vector
     table: Tensor = model.net.style_table  # type: ignore[assignment]
     rows = [table[look.card.styles.index(style)] * weight for style, weight in look.styles]
-    return torch.stack(rows).sum(0)[None]
+    return torch.stack(rows).sum(0)[None] / sum(weight for _, weight in look.styles)
 
 
 def _apply(model: Model, photo: Tensor, vector: Tensor | None, done: Callable[[float], None]) -> Tensor:

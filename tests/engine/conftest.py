@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from drawn import photo_bytes
 
 from engine import checkpoints, nets
 
@@ -20,17 +18,6 @@ STYLES = [{"name": "waves", "title": "Waves"}, {"name": "dots", "title": "Dots",
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def photo_bytes(width: int, height: int, *, format: str = "PNG") -> bytes:
-    """Return a picture with a gradient, an edge and some texture."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    channels = [x / width * 255, y / height * 255, 127 + 100 * np.sin(x / 7) * np.cos(y / 5)]
-    pixels = np.stack(channels, axis=-1)
-    pixels[height // 4 : height // 2, width // 3 : width // 2] = (200, 40, 30)
-    file = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, format)
-    return file.getvalue()
 
 
 @pytest.fixture
@@ -52,6 +39,21 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     brush = {"widths": [8, 12, 16], "blocks": 1}
     checkpoints.save(_fields("tiny-brush", "brush", "brush", brush), nets.create("brush", **brush), root=root)
+    painter = {"genres": 3, "resolution": 32, "z_dim": 16, "embedding": 8, "width": 0.1}
+    judge = {"genres": 3, "size": 32, "widths": [8, 8, 8, 8]}
+    checkpoints.save(
+        _fields("tiny-painter", "painter", "painter", painter)
+        | {"discriminator": {"name": "projected-discriminator", "config": judge}, "genres": GENRES, "resolution": 32},
+        nets.create("painter", **painter),
+        nets.create("projected-discriminator", **judge),
+        root=root,
+    )
+    enhancer = {"width": 8, "blocks": 1}
+    checkpoints.save(
+        _fields("tiny-enhancer", "enhancer", "enhancer", enhancer) | {"scales": [2, 4]},
+        nets.create("enhancer", **enhancer),
+        root=root,
+    )
     return root
 
 
