@@ -42,6 +42,7 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("DISCORD_TOKEN", "GANVAS_DISCORD_TOKEN", "discord_token")
     )
     discord_dev_guild: int | None = None  # commands are synced to this guild only, at once, while developing
+    discord_api: str | None = None  # another address of Discord, for tests: http://127.0.0.1:9999
 
     # The web studio
     web_host: str = "127.0.0.1"
