@@ -27,7 +27,7 @@ MERGE = 8  # pictures in a batch: on 2 cores more gain nothing
 PATIENCE = 0.010  # seconds an idle worker waits for company for a job that may be merged
 STUCK = 60.0  # seconds without a sign of life from the worker's thread
 ANSWER = 2.0  # seconds the idle thread gets to answer
-ANNOUNCE = 1.0  # seconds a client gets to read that its job begins
+ANNOUNCE = 1.0  # seconds a client gets to hear that its job begins or is done
 
 Outcome = Result | GanvasError
 Key = tuple[str, str, int]
@@ -54,7 +54,7 @@ class Job:
         self.progress = Progress(stage="queued")
         self.outcome: Outcome | None = None
         self.changed = asyncio.Event()  # progress or outcome: whoever tells the client waits for it
-        self.announced = asyncio.Event()  # the client was told that the work begins
+        self.announced = asyncio.Event()  # the client was told the newest progress
         self.arrived = time.monotonic()
 
     @property
@@ -67,13 +67,14 @@ class Job:
         """Take note of ``progress``, unless all is over."""
         if self.outcome is None and progress != self.progress:
             self.progress = progress
+            self.announced.clear()
             self.changed.set()
 
     def finish(self, outcome: Outcome) -> None:
         """Settle the job; only the first outcome counts."""
         if self.outcome is None:
+            self.advance(Progress(stage="done", share=1.0))
             self.outcome = outcome
-            self.changed.set()
 
 
 class Line:
@@ -163,6 +164,17 @@ class Line:
             job.advance(Progress(stage="queued", place=place))
 
 
+async def _announced(batch: Iterable[Job]) -> None:
+    """Wait until the clients were told that the work on ``batch`` begins, or that it is done.
+
+    If a job kills the process, its client must know that it was at work, and all others that theirs were not.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ANNOUNCE):
+            for job in batch:
+                await job.announced.wait()
+
+
 def _pictures(batch: Iterable[Job]) -> int:
     return sum(job.pictures for job in batch)
 
@@ -201,13 +213,10 @@ class Worker:
             batch = await self.line.next_batch()
             for job in batch:
                 job.advance(Progress(stage="working"))
-            # If the job kills the process, the client must know that it was at work: it looks for the guilty one.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(ANNOUNCE):
-                    for job in batch:
-                        await job.announced.wait()
+            await _announced(batch)
             if batch := [job for job in batch if job.outcome is None]:
                 await self._work(batch)
+                await _announced(batch)
 
     async def _work(self, batch: list[Job]) -> None:
         loop = asyncio.get_running_loop()

@@ -215,12 +215,14 @@ class Service:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "X-Ganvas-Job": job.name})
         with suppress(ConnectionError):  # the client hung up
             await response.prepare(request)
-            while job.outcome is None:
+            while True:
                 job.changed.clear()
                 progress = job.progress
                 await response.write(_line({"progress": asdict(progress)}))
-                if progress.stage == "working":
+                if progress is job.progress:
                     job.announced.set()
+                if job.outcome is not None:
+                    break
                 with suppress(TimeoutError):
                     await asyncio.wait_for(job.changed.wait(), HEARTBEAT)
             if isinstance(job.outcome, Result):
@@ -328,12 +330,10 @@ def _leave_stuck() -> None:
 
 
 def _painter() -> Painter:
-    """Return the pipelines, which read photos in a process with limits.  Called in the worker's thread: torch."""
-    from engine.data.intake import Decoder
+    """Return the pipelines.  Called in the worker's thread, where torch is imported."""
     from engine.pipelines import Pipelines
 
-    decoder = Decoder()
-    return Pipelines(open_photo=lambda data, max_side: decoder.open(data, max_side=max_side))
+    return Pipelines()
 
 
 def _stand_in(path: str) -> Callable[[], Painter]:
@@ -357,9 +357,9 @@ class Encoder:
 
     def _fit(self, request: FitRequest) -> Result:
         begun = time.perf_counter()
-        output, note = self._decoder.fit(request)
+        output, notes = self._decoder.fit(request)
         seconds = time.perf_counter() - begun
-        return Result(outputs=(output,), notes=(note,) if note else (), seconds={"encode": seconds, "total": seconds})
+        return Result(outputs=(output,), notes=notes, seconds={"encode": seconds, "total": seconds})
 
 
 # The process

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,25 +33,32 @@ TOKEN = "a shared secret"
 QUICK = StylizeRequest(photo=b"photo")
 
 
-@pytest.fixture
-async def engine_process(tmp_path: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A `python -m engine.server` on a port, as a host runs it elsewhere."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "engine.server", "--host", "127.0.0.1", "--port", "0", "--queue", "2", *PUPPET),
-        stdout=asyncio.subprocess.PIPE,
+@contextmanager
+def _running() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A `python -m engine.server` on a port, as a host runs it elsewhere, and its URL."""
+    process = subprocess.Popen(
+        (sys.executable, "-m", "engine.server", "--host", "127.0.0.1", "--port", "0", "--queue", "2", *PUPPET),
+        stdout=subprocess.PIPE,
         env=os.environ | {"GANVAS_ENGINE_TOKEN": TOKEN},
     )
-    assert process.stdout
-    url = (await process.stdout.readline()).decode().split(" listens at ")[1].strip()
-    yield process, url
-    if process.returncode is None:
+    with process:
+        assert process.stdout
+        yield process, process.stdout.readline().decode().split(" listens at ")[1].strip()
         process.kill()
-    await process.wait()
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The URL of an engine that all tests of this module share and leave idle."""
+    with _running() as (_, url):
+        yield url
 
 
 @pytest.fixture
-def url(engine_process: tuple[asyncio.subprocess.Process, str]) -> str:
-    return engine_process[1]
+def own_engine() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """An engine to be ill-treated."""
+    with _running() as engine:
+        yield engine
 
 
 async def test_an_engine_elsewhere_does_the_work(url: str) -> None:
@@ -59,7 +68,7 @@ async def test_an_engine_elsewhere_does_the_work(url: str) -> None:
         assert result.outputs[0].data == b"photo"
         assert result.seconds["total"] == 0.002
         assert [step.stage for step in steps][:2] == ["queued", "working"]
-        assert steps[-1].share > 0.5
+        assert steps[-1] == Progress(stage="done", share=1.0)
         assert (await engine.health())["worker"] == "idle"
         assert (await engine.hello())["protocol"] == PROTOCOL
         assert isinstance(await engine.models(), list)
@@ -106,10 +115,10 @@ async def test_a_full_queue_is_the_callers_to_handle(url: str, tmp_path: Path) -
         at_work = asyncio.Event()
         jobs = [asyncio.create_task(engine.run(hold, on_progress=_when_working(at_work)))]
         await at_work.wait()
-        waiting = [asyncio.Event(), asyncio.Event()]
-        for event in waiting:
-            jobs.append(asyncio.create_task(engine.run(hold, on_progress=lambda _, event=event: event.set())))
-            await event.wait()
+        for place in (1, 2):
+            in_line = asyncio.Event()
+            jobs.append(asyncio.create_task(engine.run(hold, on_progress=_when_at(place, in_line))))
+            await in_line.wait()
         with pytest.raises(Busy, match="2 jobs"):
             await engine.run(QUICK)
         (tmp_path / "gate").touch()
@@ -175,9 +184,9 @@ async def test_twenty_jobs_at_once(url: str) -> None:
 
 
 async def test_an_engine_that_dies_elsewhere_is_unavailable(
-    engine_process: tuple[asyncio.subprocess.Process, str],
+    own_engine: tuple[subprocess.Popen[bytes], str],
 ) -> None:
-    process, url = engine_process
+    process, url = own_engine
     async with connect(url, TOKEN) as engine:
         at_work = asyncio.Event()
         request = StylizeRequest(photo=b"", style="sleep:30")
@@ -193,9 +202,9 @@ async def test_an_engine_that_dies_elsewhere_is_unavailable(
 
 
 async def test_a_line_that_goes_dead_is_noticed(
-    engine_process: tuple[asyncio.subprocess.Process, str], monkeypatch: pytest.MonkeyPatch
+    own_engine: tuple[subprocess.Popen[bytes], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process, url = engine_process
+    process, url = own_engine
     monkeypatch.setattr("engine.client.SILENCE", 0.5)
     async with connect(url, TOKEN) as engine:
         at_work = asyncio.Event()
@@ -207,8 +216,8 @@ async def test_a_line_that_goes_dead_is_noticed(
             await job
 
 
-async def test_sigterm_lets_the_engine_finish_its_jobs(engine_process: tuple[asyncio.subprocess.Process, str]) -> None:
-    process, url = engine_process
+async def test_sigterm_lets_the_engine_finish_its_jobs(own_engine: tuple[subprocess.Popen[bytes], str]) -> None:
+    process, url = own_engine
     async with connect(url, TOKEN) as engine:
         at_work = asyncio.Event()
         request = StylizeRequest(photo=b"photo", style="sleep:0.5")
@@ -216,7 +225,7 @@ async def test_sigterm_lets_the_engine_finish_its_jobs(engine_process: tuple[asy
         await at_work.wait()
         process.terminate()
         assert (await job).outputs[0].data == b"photo"
-        assert await process.wait() == 0
+        assert await asyncio.to_thread(process.wait) == 0
 
 
 async def test_no_engine_yet_is_no_reason_not_to_start() -> None:
@@ -263,3 +272,7 @@ async def test_importing_the_client_imports_no_torch() -> None:
 
 def _when_working(event: asyncio.Event) -> Callable[[Progress], None]:
     return lambda progress: event.set() if progress.stage == "working" else None
+
+
+def _when_at(place: int, event: asyncio.Event) -> Callable[[Progress], None]:
+    return lambda progress: event.set() if progress.place == place else None
