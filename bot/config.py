@@ -168,7 +168,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     for name in environ:
         key = name.removeprefix(PREFIX).lower()
         if name.startswith(PREFIX) and name != "GANVAS_CONFIG" and key not in Settings.model_fields:
-            raise ConfigError(f"There is no setting {name}; {_nearest(key, PREFIX)}.")
+            raise ConfigError(f"There is no setting {name}; {_nearest(key, PREFIX)}")
 
     class FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=named or Path("ganvas.toml"))
@@ -184,7 +184,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
 def _sentence(problem: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"There is no setting {key!r}; {_nearest(key)}."
+        return f"There is no setting {key!r}; {_nearest(key)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     return f"The setting {key} is wrong: {message}." if key else f"{message}."
 
@@ -194,4 +194,4 @@ def _nearest(key: str, prefix: str = "") -> str:
     spell = (lambda name: prefix + name.upper()) if prefix else str
     if near:
         return f"did you mean {spell(near[0])}?"
-    return f"there are {', '.join(spell(name) for name in Settings.model_fields)}"
+    return f"there are {', '.join(spell(name) for name in Settings.model_fields)}."

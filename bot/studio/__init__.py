@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -97,15 +98,20 @@ class Studio:
         except (GanvasError, TimeoutError):
             engine = None
         try:
-            answer = await self._store.read(lambda db: db.execute("PRAGMA quick_check(1)").fetchone()[0])
-        except Exception:
-            log.exception("The database does not answer")
-            answer = "broken"
+            async with asyncio.timeout(5):
+                now = str(time.time())
+                await self._store.write(lambda db: db.execute("REPLACE INTO facts VALUES ('looked', ?)", [now]))
+                sql = "SELECT value FROM facts WHERE name = 'looked'"
+                read = await self._store.read(lambda db: db.execute(sql).fetchone()[0])
+            database_ok = read >= now
+        except (TimeoutError, sqlite3.Error) as error:
+            log.error("The database does not answer: %r", error)
+            database_ok = False
         nights = await self.nights.list(1)
         return Status(
             engine=engine,
             queue=await self.queue.overview(),
-            database_ok=answer == "ok",
+            database_ok=database_ok,
             disk_free=shutil.disk_usage(self._store.folder).free,
             last_night=nights[0] if nights else None,
             gap=await self.votes.gap(),

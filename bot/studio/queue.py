@@ -31,7 +31,6 @@ from bot.studio.events import Events, JobChanged
 from bot.studio.fairness import FairShare, Throughput, Waiting, units
 from bot.studio.gallery import Gallery
 from bot.studio.people import WEB, Member
-from bot.studio.posts import add_post
 from bot.studio.settings import GuildSettings, guild_settings, is_banned, know, preferences
 from bot.studio.store import Store, drop_job_folder, new_id, one, to_json, unlink_artwork, write_file
 from engine.api import FitRequest, MorphRequest, PaintRequest, Progress, Request, Result, request_from_wire
@@ -742,18 +741,13 @@ class Queue:
 
     async def _done(self, delivery: Delivery, message: str | None) -> None:
         job_id = delivery.job.id
-        channel, _, message_id = (message or "").rpartition("/")
 
         def work(db: Database) -> Job:
             db.execute("UPDATE deliveries SET state = 'done', message = ? WHERE job = ?", [message, job_id])
             db.execute("UPDATE jobs SET state = 'delivered' WHERE id = ? AND state = 'rendered'", [job_id])
-            if message_id and len(delivery.artworks) == 1:  # of a message with several, nobody knows which is meant
-                add_post(db, delivery.artworks[0].id, delivery.job.kind, channel, message_id, "original")
             return _load(db, job_id)
 
         job = await self._store.write(work)
-        if message_id and len(delivery.artworks) == 1:
-            self._gallery.learn(job.kind, message_id, delivery.artworks[0].id)
         await asyncio.to_thread(drop_job_folder, self._store, job_id)
         self._changed(job)
 
