@@ -1,0 +1,1 @@
+"""The studio in a browser: thin aiohttp pages over :mod:`bot.studio`, rendered here, without a build step."""

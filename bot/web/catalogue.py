@@ -1,0 +1,114 @@
+"""What one can choose from: styles, brushes, genres, and the picture that stands for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from bot.studio import Filter, Studio
+from bot.web.keys import SETTINGS, STUDIO
+from bot.web.render import plain
+from engine.api import GENRES
+from engine.errors import GanvasError
+
+Card = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One tile.  ``value`` is what the form sends, ``picture`` an address on this host or None."""
+
+    value: str
+    title: str
+    by: str = ""
+    picture: str | None = None
+
+
+async def cards(studio: Studio) -> list[Card]:
+    """All models' cards; none while the engine is still waking up."""
+    try:
+        return await studio.models()
+    except GanvasError:
+        return []
+
+
+async def titles(studio: Studio) -> dict[str, str]:
+    """Styles by their names, as people know them."""
+    return {
+        style["name"]: style.get("title") or plain(style["name"])
+        for card in await cards(studio)
+        for style in card.get("styles", ())
+    }
+
+
+async def styles(studio: Studio, folder: Path) -> list[Choice]:
+    """All styles of all stylizers, then the brushes."""
+    known = await cards(studio)
+    found = [
+        Choice(
+            f"style:{style['name']}", style.get("title") or plain(style["name"]), style.get("artist", ""),
+            _picture(folder, card, style["name"]),
+        )
+        for card in known if card.get("kind") == "stylizer" for style in card.get("styles", ())
+    ]  # fmt: skip
+    found += [
+        Choice(f"model:{card['name']}", plain(card["name"]), "A brush", _preview(folder, card))
+        for card in known if card.get("kind") == "brush"
+    ]  # fmt: skip
+    return list({choice.value: choice for choice in found}.values())
+
+
+async def genres(studio: Studio, *, nudes: bool) -> list[Choice]:
+    """The genres that the painter in office knows, each with the best-liked work of it."""
+    painter = await painter_card(studio)
+    known = (painter or {}).get("genres") or []
+    allowed = [genre for genre in GENRES if genre in known and (nudes or genre != "nude-painting")]
+    return [Choice(genre, plain(genre), "", await _best_of(studio, genre)) for genre in allowed]
+
+
+async def art_styles(studio: Studio) -> Sequence[str]:
+    """The painter's second vocabulary, empty where it has none."""
+    return (await painter_card(studio) or {}).get("art_styles", ())
+
+
+async def painter_card(studio: Studio) -> Card | None:
+    """The painter in office, or the first there is."""
+    painters = [card for card in await cards(studio) if card.get("kind") == "painter"]
+    return next((card for card in painters if card.get("in_office")), painters[0] if painters else None)
+
+
+async def _best_of(studio: Studio, genre: str) -> str | None:
+    page = await studio.gallery.page(Filter(genre=genre, command="paint", sort="top"), viewer=None, limit=1)
+    return f"/art/{page.items[0].id}/thumb/320.webp" if page.items and not page.items[0].age_restricted else None
+
+
+def _picture(folder: Path, card: Card, style: str) -> str | None:
+    path = folder / card["name"] / "styles" / f"{style}.webp"
+    return f"/styles/{card['name']}/{style}.webp" if path.is_file() else None
+
+
+def _preview(folder: Path, card: Card) -> str | None:
+    return f"/styles/{card['name']}/preview.webp" if (folder / card["name"] / "preview.webp").is_file() else None
+
+
+async def picture(request: web.Request) -> web.StreamResponse:
+    """``/styles/{model}/{name}.webp``: only names that a card holds ever become a path."""
+    model, name = request.match_info["model"], request.match_info["name"]
+    folder = request.app[SETTINGS].models
+    card = next((card for card in await cards(request.app[STUDIO]) if card.get("name") == model), None)
+    if card is None:
+        raise web.HTTPNotFound
+    if name == "preview":
+        path = folder / card["name"] / "preview.webp"
+    else:
+        style = next((s["name"] for s in card.get("styles", ()) if s["name"] == name), None)
+        if style is None:
+            raise web.HTTPNotFound
+        path = folder / card["name"] / "styles" / f"{style}.webp"
+    if not path.is_file():
+        raise web.HTTPNotFound
+    return web.FileResponse(path, headers={"Content-Type": "image/webp", "Cache-Control": "private, max-age=3600"})
