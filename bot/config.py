@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     web_host: str = "127.0.0.1"
     web_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     web_token: SecretStr | None = None  # required beyond loopback
+    web_public: bool = False  # whoever finds the web studio may look at its gallery and diary without logging in
     public_url: str | None = None  # how others reach the web studio, for links from Discord and in feeds
 
     # Folders

@@ -1,0 +1,1 @@
+"""The Discord front end: thin, one cog a feature, all truth in the studio."""

@@ -1,0 +1,189 @@
+"""Votes by reaction: every raw event goes to the studio's ledger, and after a gap the true state is read again.
+
+Only raw events, never counts from a cache; messages that are not ours cost no request.  Rules: docs of voting, 1 to 35.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from weakref import WeakValueDictionary
+
+import discord
+from discord.ext import commands
+
+from bot.discord.client import Ganvas
+from bot.discord.people import PLATFORM, guild_key, voter_of
+from bot.studio import Member, Post, Voter
+from engine.errors import GanvasError
+
+log = logging.getLogger(__name__)
+
+PACE = 1.0  # s between two messages that are read again
+EVERY = 6 * 3600.0  # s between two rounds when nothing was missed
+DAY = 86_400.0
+KINDS = (discord.ReactionType.normal, discord.ReactionType.burst)
+
+
+def emoji_key(emoji: discord.PartialEmoji | discord.Emoji | str) -> str:
+    """Return how the studio knows an emoji: a custom one by its id, for its name may change."""
+    number = getattr(emoji, "id", None)
+    return str(number) if number else str(emoji)
+
+
+class Votes(commands.Cog):
+    """Reactions are votes."""
+
+    def __init__(self, bot: Ganvas) -> None:
+        self.bot = bot
+        self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._recount: asyncio.Event = asyncio.Event()
+
+    async def cog_load(self) -> None:
+        """Begin to keep the ledger true."""
+        self.bot.background(self._keep_true(), "reconcile")
+
+    def _in_order(self, message: int) -> asyncio.Lock:
+        """Return the lock that keeps the events of one message in the order of their arrival."""
+        return self._locks.setdefault(message, asyncio.Lock())
+
+    async def _concerns(self, payload: discord.RawReactionActionEvent) -> str | None:
+        """Return the work that a reaction is a vote on; None for what is no vote: other messages, DMs, our own."""
+        await self.bot.studio.votes.seen()
+        if payload.guild_id is None or (self.bot.user and payload.user_id == self.bot.user.id):
+            return None
+        art_id = await self.bot.studio.gallery.art_of(PLATFORM, str(payload.message_id))
+        if art_id is None:
+            return None
+        value = await self.bot.studio.votes.value_of(emoji_key(payload.emoji), guild_key(payload.guild_id))
+        return art_id if value else None
+
+    async def _react(self, payload: discord.RawReactionActionEvent, voter: Voter, *, added: bool) -> None:
+        async with self._in_order(payload.message_id):
+            art_id = await self._concerns(payload)
+            if art_id is not None:
+                await self.bot.studio.votes.react(
+                    art_id, voter, emoji_key(payload.emoji), message=str(payload.message_id), burst=payload.burst,
+                    added=added,
+                )  # fmt: skip
+
+    @commands.Cog.listener()
+    async def on_raw_reaction_add(self, payload: discord.RawReactionActionEvent) -> None:
+        """Count a vote; whether the voter may vote, the studio decides."""
+        if payload.member is not None:  # it is there in every guild
+            await self._react(payload, voter_of(payload.member, payload.guild_id), added=True)
+
+    @commands.Cog.listener()
+    async def on_raw_reaction_remove(self, payload: discord.RawReactionActionEvent) -> None:
+        """Take a vote back, on the id alone: the member may have left."""
+        voter = Voter(Member(PLATFORM, str(payload.user_id)), guild=guild_key(payload.guild_id))
+        await self._react(payload, voter, added=False)
+
+    async def _clear(self, message: int, emoji: str | None) -> None:
+        async with self._in_order(message):
+            await self.bot.studio.votes.seen()
+            art_id = await self.bot.studio.gallery.art_of(PLATFORM, str(message))
+            if art_id is not None:
+                await self.bot.studio.votes.clear(art_id, message=str(message), emoji=emoji)
+
+    @commands.Cog.listener()
+    async def on_raw_reaction_clear(self, payload: discord.RawReactionClearEvent) -> None:
+        """Take back all votes by reaction on a message."""
+        await self._clear(payload.message_id, None)
+
+    @commands.Cog.listener()
+    async def on_raw_reaction_clear_emoji(self, payload: discord.RawReactionClearEmojiEvent) -> None:
+        """Take back the votes by one emoji on a message."""
+        await self._clear(payload.message_id, emoji_key(payload.emoji))
+
+    # Messages that go away
+
+    async def _deleted(self, messages: Iterable[int]) -> None:
+        ours = []
+        for message in messages:
+            if await self.bot.studio.gallery.art_of(PLATFORM, str(message)) is not None:
+                ours.append(str(message))
+        if ours:
+            await self.bot.studio.gallery.post_deleted(PLATFORM, ours)
+
+    @commands.Cog.listener()
+    async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
+        """Note that a post is gone."""
+        await self._deleted([payload.message_id])
+
+    @commands.Cog.listener()
+    async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
+        """Note that posts are gone."""
+        await self._deleted(payload.message_ids)
+
+    @commands.Cog.listener()
+    async def on_guild_channel_delete(self, channel: discord.abc.GuildChannel) -> None:
+        """Note that all posts of a channel are gone."""
+        await self.bot.studio.gallery.channel_deleted(PLATFORM, str(channel.id))
+
+    @commands.Cog.listener()
+    async def on_raw_thread_delete(self, payload: discord.RawThreadDeleteEvent) -> None:
+        """Note that all posts of a thread are gone."""
+        await self.bot.studio.gallery.channel_deleted(PLATFORM, str(payload.thread_id))
+
+    @commands.Cog.listener()
+    async def on_guild_remove(self, guild: discord.Guild) -> None:
+        """Note that nothing in a guild can be reached any more."""
+        await self.bot.studio.gallery.guild_left(f"{PLATFORM}:{guild.id}")
+
+    # After a gap
+
+    @commands.Cog.listener()
+    async def on_ready(self) -> None:
+        """Read everything again: a new session means that events were missed."""
+        self._recount.set()
+
+    async def _keep_true(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(EVERY):
+                    await self._recount.wait()
+            except TimeoutError:
+                pass  # the slow schedule
+            self._recount.clear()
+            window = (await self.bot.studio.policy.settings(None)).window_days * DAY
+            gap = await self.bot.studio.votes.gap()
+            posts = await self.bot.studio.gallery.fresh_posts(time.time() - window)
+            ours = [(art_id, post) for art_id, post in posts if post.platform == PLATFORM]
+            log.info("Reading the votes on %d messages again; the last event was %.0f s ago.", len(ours), gap)
+            for number, (art_id, post) in enumerate(ours):
+                if number:
+                    await asyncio.sleep(PACE)
+                try:
+                    await self.reconcile(art_id, post)
+                except (discord.HTTPException, GanvasError) as error:
+                    log.info("The votes on %s stay as they are: %s", art_id, error)
+            await self.bot.studio.votes.seen()
+
+    async def reconcile(self, art_id: str, post: Post) -> None:
+        """Bring the ledger to the true state of one message."""
+        began = time.time()
+        try:
+            message = await self.bot.message(int(post.channel), int(post.message)).fetch()
+        except discord.NotFound:
+            await self.bot.studio.gallery.post_deleted(PLATFORM, [post.message])
+            return
+        guild_id = message.guild.id if message.guild else None
+        if guild_id is None:
+            return
+        found: dict[tuple[str, bool], list[Voter]] = {}
+        for reaction in message.reactions:
+            emoji = emoji_key(reaction.emoji)
+            if await self.bot.studio.votes.value_of(emoji, guild_key(guild_id)):
+                for kind in KINDS:
+                    users = [user async for user in reaction.users(type=kind) if user != self.bot.user]
+                    burst = kind is discord.ReactionType.burst
+                    found[emoji, burst] = [voter_of(user, guild_id) for user in users]
+        await self.bot.studio.votes.reconcile(art_id, message=post.message, reactions=found, fetch_began=began)
+
+
+async def setup(bot: Ganvas) -> None:
+    """Add the feature."""
+    await bot.add_cog(Votes(bot))
