@@ -7,6 +7,7 @@ trust nothing about a file but its own first bytes: a name or a content type is 
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -77,9 +78,15 @@ def sniff(data: bytes) -> str:
         return "a web page"
     if b"%pdf-" in text[:1024]:
         return "a PDF document"
-    if text and all(byte >= 32 or byte in b"\t\r\n" for byte in text) and b"\x7f" not in text:
-        return "a text file"
-    return "an unknown file"
+    return "a text file" if _is_text(text) else "an unknown file"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # its last letter may be cut in two
+    except UnicodeDecodeError:
+        return False
+    return text != "" and all(letter.isprintable() or letter in "\t\r\n" for letter in text)
 
 
 def _sniff_boxes(head: bytes) -> str:
@@ -186,14 +193,13 @@ def broken(kind: str, error: Exception) -> UnreadableImage:
 
 
 def _to_srgb(image: Image.Image, max_side: int | None) -> Pixels:
-    turn = _orientation(image)
     profile = image.info.get("icc_profile")
     target = shrunk(image.size, max_side)
-    image.draft(None, target)  # JPEG unpacks to 1/2, 1/4 or 1/8 for a fraction of the work; others ignore it
+    image.draft(None, target)  # a JPEG unpacks to 1/2, 1/4 or 1/8 for a fraction of the work
     image.load()
-    check_size(image.size, max_pixels=2 * MAX_PIXELS)  # a few formats know their true size only now
+    turn = _orientation(image)  # only now: TIFFs have turned themselves, and a PNG's EXIF may follow its pixels
     image = _eight_bit(image)
-    if image.size != target and max_side is not None:
+    if image.size != target:
         image = image.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
     if turn is not None:
         image = image.transpose(turn)

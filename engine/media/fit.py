@@ -36,7 +36,7 @@ class _Source:
     """What a file's header says of it."""
 
     kind: str  # as people call it: a name of intake.READABLE, or MP4
-    size: tuple[int, int]  # px, upright
+    size: tuple[int, int]  # px, as stored
     frames: int = 1
     fps: float = 24.0
     loop: bool = True
@@ -143,14 +143,13 @@ def _look(data: bytes) -> _Source:
         with intake.opened(data, kind) as image:
             intake.check_size(image.size)
             frames = getattr(image, "n_frames", 1) if kind in ("GIF", "WebP", "PNG") else 1
-            exif = image.getexif()
-            size = image.size[::-1] if exif.get(0x0112, 1) in (5, 6, 7, 8) else image.size
+            private = bool(image.getexif())
             if frames == 1:
-                return _Source(kind, size, private=bool(exif))
+                return _Source(kind, image.size, private=private)
             seconds = _seconds(image, frames)
             loop = image.info.get("loop", 1 if kind == "GIF" else 0) == 0
             # An animated PNG is no format we write, so its name must not match one.
-            return _Source("APNG" if kind == "PNG" else kind, size, frames, frames / seconds, loop, bool(exif))
+            return _Source("APNG" if kind == "PNG" else kind, image.size, frames, frames / seconds, loop, private)
     except GanvasError:
         raise
     except Exception as error:  # decoders raise nearly anything on broken data
