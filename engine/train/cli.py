@@ -79,7 +79,7 @@ def train(
 def keep_pages() -> None:
     """Re-execute this command with malloc settings that stop page-fault storms; the second time it returns."""
     if sys.platform == "linux" and any(os.environ.get(name) != value for name, value in MALLOC.items()):
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | MALLOC)  # noqa: S606
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | MALLOC)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -10,14 +10,16 @@ from jinja2 import Template
 _PAGE = Template(
     """<!doctype html><meta charset="utf-8"><title>{{ run.system }}</title>
 <style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:72rem;padding:0 1rem;background:#faf9f7;color:#222}
-img{max-width:100%;display:block}figure{margin:0 0 2rem}svg{width:18rem;height:6rem;background:#fff;border:1px solid #ddd}
+img{max-width:100%;display:block}figure{margin:0 0 2rem}svg{width:18rem;height:6rem;background:#fff}
 .charts{display:flex;flex-wrap:wrap;gap:1rem;margin:1rem 0}pre{background:#fff;padding:1rem;overflow:auto}</style>
 <h1>{{ run.system }}</h1>
 <p>{{ "{:,}".format(images) }} images shown, {{ speed }} images/s.</p>
-<div class="charts">{% for name, points in charts.items() %}<figure><figcaption>{{ name }}: {{ "%.4g"|format(points[1]) }}
-</figcaption><svg viewBox="0 0 300 100" preserveAspectRatio="none"><polyline fill="none" stroke="#a33" stroke-width="1.5"
-points="{{ points[0] }}"/></svg></figure>{% endfor %}</div>
-{% for sheet in sheets %}<figure><img src="sheets/{{ sheet }}" loading="lazy" alt="samples after {{ sheet[:8]|int }} images">
+<div class="charts">{% for name, points in charts.items() %}<figure>
+<figcaption>{{ name }}: {{ "%.4g"|format(points[1]) }}</figcaption>
+<svg viewBox="0 0 300 100" preserveAspectRatio="none">
+<polyline fill="none" stroke="#a33" stroke-width="1.5" points="{{ points[0] }}"/></svg></figure>{% endfor %}</div>
+{% for sheet in sheets %}<figure>
+<img src="sheets/{{ sheet }}" loading="lazy" alt="samples after {{ sheet[:8]|int }} images">
 <figcaption>{{ "{:,}".format(sheet[:8]|int) }} images</figcaption></figure>{% endfor %}
 <h2>Settings</h2><pre>{{ settings }}</pre>
 """,

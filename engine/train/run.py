@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +88,7 @@ def train(
     steps = 0
     with SummaryWriter(run / "tensorboard") as board, open(run / "log.jsonl", "a") as journal:
         try:
+            _terminate_like_ctrl_c()
             while system.images < config.images:
                 losses = system.step()
                 if not all(math.isfinite(value) for value in losses.values()):
@@ -123,6 +126,13 @@ def train(
     save_state(system.state() | {"seconds": seconds}, run / "state.safetensors")
     _save_sheet(system, run)
     return release(system, run, seconds)
+
+
+def _terminate_like_ctrl_c() -> None:
+    """Let SIGTERM and SIGINT end the run in order, also where a shell started it in the background and ignores SIGINT."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def release(system: System, run: Path, seconds: float) -> Path:
