@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-from bot.studio import HOST, Filter, JobStatus, Studio
+from house import ended
+
+from bot.studio import HOST, Filter, Studio
 from engine.api import PaintRequest
-
-
-async def ended(studio: Studio, job_id: str) -> JobStatus:
-    async for status in studio.queue.watch(job_id):
-        last = status
-    return last
 
 
 async def test_a_job_becomes_artworks_in_the_gallery(studio: Studio) -> None:
