@@ -377,8 +377,8 @@ def _build(card: Card, spec: Mapping[str, Any], prefix: str, tensors: Mapping[st
         own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         net.load_state_dict({key: _whole(value) for key, value in own.items()})
     except (UnknownName, KeyError, TypeError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BrokenModel(f"The model {card.name} does not fit its network {spec.get('name')!r}: {first}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise BrokenModel(f"The model {card.name} does not fit its network {spec.get('name')!r}: {reason}") from error
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 

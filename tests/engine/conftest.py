@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from drawn import photo_bytes
+from torch import nn
 
 from engine import checkpoints, nets
 
@@ -32,13 +33,13 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     torch.manual_seed(1)
     stylizer = {"styles": 2, "style_dim": 8, "widths": [8, 12, 16], "blocks": 1}
-    style_net = nets.create("stylenet", **stylizer)
+    style_net = shaken(nets.create("stylenet", **stylizer))
     style_net.style_table.copy_(torch.randn(2, 8))
     checkpoints.save(
         _fields("tiny-stylizer", "stylizer", "stylenet", stylizer) | {"styles": STYLES}, style_net, root=root
     )
     brush = {"widths": [8, 12, 16], "blocks": 1}
-    checkpoints.save(_fields("tiny-brush", "brush", "brush", brush), nets.create("brush", **brush), root=root)
+    checkpoints.save(_fields("tiny-brush", "brush", "brush", brush), shaken(nets.create("brush", **brush)), root=root)
     painter = {"genres": 3, "resolution": 32, "z_dim": 16, "embedding": 8, "width": 0.1}
     judge = {"genres": 3, "size": 32, "widths": [8, 8, 8, 8]}
     checkpoints.save(
@@ -48,13 +49,21 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nets.create("projected-discriminator", **judge),
         root=root,
     )
-    enhancer = {"width": 8, "blocks": 1}
+    enhancer = {"width": 8, "depth": 2}
     checkpoints.save(
         _fields("tiny-enhancer", "enhancer", "enhancer", enhancer) | {"scales": [2, 4]},
-        nets.create("enhancer", **enhancer),
+        shaken(nets.create("enhancer", **enhancer)),
         root=root,
     )
     return root
+
+
+def shaken(net: nn.Module) -> nn.Module:
+    """Return ``net`` with what starts at zero moved away from it; untrained networks leave pictures as they are."""
+    for parameter in net.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.05)
+    return net
 
 
 def _fields(name: str, kind: str, net: str, config: dict[str, object]) -> dict[str, object]:
