@@ -120,9 +120,12 @@ class Studio:
     async def keep_house(self) -> None:
         """Once a day: forget old events of votes, traces of withdrawn reactions, and files that belong to nothing."""
         while True:
-            await self._store.write(self._forget_old)
-            files = await self._store.read(lambda db: {name for (name,) in db.execute(_FILES)})
-            await asyncio.to_thread(self._sweep, files)
+            try:
+                await self._store.write(self._forget_old)
+                files = await self._store.read(lambda db: {name for (name,) in db.execute(_FILES)})
+                await asyncio.to_thread(self._sweep, files)
+            except Exception:
+                log.exception("The daily tidying failed")
             await asyncio.sleep(DAY)
 
     def _forget_old(self, db: Any) -> None:

@@ -195,6 +195,9 @@ class Policy:
             posts = bury_posts(db, "artwork IN (SELECT id FROM artworks WHERE member = ?)", [me])
             nights = self._withdraw(db, pseudonym(db, me))
             db.execute("DELETE FROM vote_events WHERE artwork IN (SELECT id FROM artworks WHERE member = ?)", [me])
+            db.execute("DELETE FROM lineage WHERE parent IN (SELECT id FROM artworks WHERE member = ?)", [me])
+            for table in ("artworks", "jobs"):  # what others made of this member's pictures
+                db.execute(f"UPDATE {table} SET photo_owner = NULL WHERE photo_owner = ?", [me])  # noqa: S608
             jobs = [row["id"] for row in db.query("SELECT id FROM jobs WHERE member = ?", [me])]
             for table in ("vote_events", "marks", "duels", "artworks", "jobs"):
                 db.execute(f"DELETE FROM {table} WHERE member = ?", [me])  # noqa: S608

@@ -17,7 +17,7 @@ import logging
 import shutil
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Protocol
 
@@ -195,8 +195,19 @@ class Queue:
         for row in waiting:
             self._admit(_job(row), row["units"])
         await asyncio.to_thread(self._sweep_folders, needed)
-        self._loops = [asyncio.create_task(loop()) for loop in (self._pump, self._deliver, self._renew)]
+        self._loops = [asyncio.create_task(self._always(loop)) for loop in (self._pump, self._deliver, self._renew)]
         self._pump_wanted.set()
+
+    async def _always(self, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Keep a loop going over whatever happens to the disk: one bad moment must not end all work."""
+        while True:
+            try:
+                await loop()
+            except Exception:
+                log.exception("The queue stumbled; it goes on in a second")
+            await asyncio.sleep(1)
+            self._pump_wanted.set()
+            self._delivery_wanted.set()
 
     def _sweep_folders(self, needed: set[str]) -> None:
         for folder in (self._store.folder / "jobs").iterdir():
@@ -666,17 +677,16 @@ class Queue:
         return JobStatus(live.job.id, "queued", place=len(before), eta=round(eta, 1))
 
     async def _renew(self) -> None:
-        """Keep the leases of what runs; what runs nowhere goes back in line."""
+        """Keep the leases of what runs; a job whose end could not be written down (a full disk) goes back in line."""
         while True:
             await asyncio.sleep(LEASE / 3)
-            running = [live.job.id for live in self._live.values() if live.task]
-
-            def work(db: Database, running: list[str] = running) -> None:
-                for job_id in running:
-                    sql = "UPDATE jobs SET lease_until = ? WHERE id = ? AND state = 'running'"
-                    db.execute(sql, [time.time() + LEASE, job_id])
-
-            await self._store.write(work)
+            lost = [live for live in self._live.values() if live.task and live.task.done()]
+            running = [live.job.id for live in self._live.values() if live.task and not live.task.done()]
+            sql = "UPDATE jobs SET lease_until = ? WHERE state = 'running' AND id IN (SELECT value FROM json_each(?))"
+            values = [time.time() + LEASE, to_json(running)]
+            await self._store.write(lambda db, values=values: db.execute(sql, values))  # type: ignore[misc]
+            for live in lost:
+                await self._again(live, EngineUnavailable("its end could not be written down."))
 
     # Delivery
 
