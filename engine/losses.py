@@ -18,13 +18,16 @@ def gram(features: Tensor) -> Tensor:
 
 
 def style_loss(grams: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
-    """sum_l |G_l - A_l|^2 / |A_l|^2, per picture (B,): each layer weighs the same whatever its energy."""
-    return torch.stack(
-        [
-            (grams[tap] - target).square().sum((1, 2)) / target.square().sum((1, 2)).clamp_min(1e-6)
-            for tap, target in targets.items()
-        ]
-    ).sum(0)
+    """sum_l 2 |G_l - A_l|^2 / (|A_l|^2 + |G_l|^2), per picture (B,), the denominator held constant.
+
+    Each layer weighs the same whatever its energy, and a contrasty photo under a flat style cannot drown the others (with
+    |A_l|^2 alone the first losses lay between 1 and 100).  Near the target it is Gatys' loss over |A_l|^2.
+    """
+    total = []
+    for tap, target in targets.items():
+        energy = target.square().sum((1, 2)) + grams[tap].detach().square().sum((1, 2))
+        total.append(2 * (grams[tap] - target).square().sum((1, 2)) / energy.clamp_min(1e-6))
+    return torch.stack(total).sum(0)
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The flagship: a genre-conditional painter that learns layout by drawing from memory, then finish from a critic.
 
-A GAN alone, at the tens of thousands of pictures a CPU can show it, gave one layout per genre for every z (measured; see
+A GAN alone, at the tens of thousands of pictures a CPU can show it, gave one layout per genre for every z (see
 docs/decisions.md).  So the generator starts as the decoder of a variational autoencoder (Kingma and Welling 2014) whose
 encoder reads frozen features of the painting: z is tied to layout before the first adversarial step.  Then it becomes a
 VAE-GAN (Larsen et al. 2016, 1512.09300): the projected discriminator judges paintings from the prior and from memory

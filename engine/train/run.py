@@ -6,24 +6,28 @@ A run folder holds ``run.json`` (system, config, code version, data hash), ``sta
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 import engine
+from engine.checkpoints import save_tensors
 from engine.errors import GanvasError, InvalidRequest
+from engine.train.initial import read_initial
 from engine.train.page import write_page
-from engine.train.state import load_state, save_state
+from engine.train.state import StateNotSaved, load_state, save_state
 from engine.train.system import Config, System
 
 log = logging.getLogger(__name__)
@@ -52,31 +56,39 @@ def train(
 
     Args:
         resume: continue the run in ``run``; without it the folder must be new.
-        initial: a training state or released tensors to start from (fine-tuning).
+        initial: a run, a training state or a model to start from.  A state of this very training (system, settings and
+            pictures) goes on exactly; anything else gives its weights to a new training.
         snapshot_every: images between sheets; None makes them sparser as the run grows.
         on_step: called with the images shown and the losses after each step.
 
     Raises:
         InvalidRequest: the run exists already, or has another system or config.
         TrainingDiverged: a loss is not finite.
+        StateNotSaved: the disk is full at the end; on the way that is only a warning.
     """
     # Set up the run.
+    state_file = run / "state.safetensors"
     card = {"system": kind.name, "config": config.model_dump(mode="json"), "engine": engine.__version__}
     if resume:
-        _check_same(run, card)
-    elif (run / "state.safetensors").exists():
+        _check_same(kind, run, card)
+    elif state_file.exists():
         raise InvalidRequest(f"{run} already holds a run; continue it with --resume or choose another folder.")
+    start = read_initial(initial) if initial is not None else None
     (run / "sheets").mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     system = kind(config, data, run.parent / "cache")
     card["data"] = system.data_digest
-    seconds_before = 0.0
+    state: dict[str, Any] = {}
     if resume:
-        state = load_state(run / "state.safetensors")
+        state = load_state(state_file)
+    elif start is not None and _same_training(kind, start.state.get("run"), card):
+        state = start.state  # moved here from another machine
+    if state:
         system.load(state)
-        seconds_before = state["seconds"]
-    elif initial is not None:
-        system.load(load_state(initial))
+    elif start is not None:
+        system.start_from(start)
+    seconds_before = state.get("seconds", 0.0)
+    _keep_rows(run / "log.jsonl", system.images)
     (run / "run.json").write_text(json.dumps(card, indent=2))
 
     # Train.
@@ -84,83 +96,131 @@ def train(
 
     started = saved = time.monotonic()
     start_images, next_sheet = system.images, _next_sheet(system.images, snapshot_every)
-    sums: dict[str, float] = {}
+    told: dict[str, list[float]] = {}
     steps = 0
-    with SummaryWriter(run / "tensorboard") as board, open(run / "log.jsonl", "a") as journal:
-        try:
-            _terminate_like_ctrl_c()
-            while system.images < config.images:
-                losses = system.step()
-                if not all(math.isfinite(value) for value in losses.values()):
-                    raise TrainingDiverged(f"{losses} after {system.images} images; the last good state is kept.")
-                system.images += config.batch
-                steps += 1
-                for name, value in losses.items():
-                    sums[name] = sums.get(name, 0.0) + value
-                if on_step:
-                    on_step(system.images, losses)
+    board = SummaryWriter(run / "tensorboard", purge_step=system.images + 1 if state else None)
+    with board, open(run / "log.jsonl", "a") as journal, _asked_to_stop() as stop:
+        while system.images < config.images and not stop.is_set():
+            losses = system.step()
+            if not all(math.isfinite(value) for value in losses.values()):
+                raise TrainingDiverged(f"{losses} after {system.images} images; the last good state is kept.")
+            system.images += config.batch
+            steps += 1
+            for name, value in losses.items():
+                told.setdefault(name, []).append(value)
+            if on_step:
+                on_step(system.images, losses)
 
-                now = time.monotonic()
-                if steps % 50 == 0:
-                    means = {name: total / 50 for name, total in sums.items()}
-                    sums.clear()
-                    speed = (system.images - start_images) / (now - started)
-                    row = {"images": system.images, "images/s": round(speed, 2)} | means
-                    journal.write(json.dumps(row) + "\n")
-                    journal.flush()
-                    for name, value in row.items():
-                        board.add_scalar(name, value, system.images)
-                if system.images >= next_sheet:
-                    _save_sheet(system, run)
-                    next_sheet = _next_sheet(system.images, snapshot_every)
-                if now - saved > 60 * checkpoint_minutes:
-                    save_state(system.state() | {"seconds": seconds_before + now - started}, run / "state.safetensors")
-                    saved = now
-                if minutes is not None and now - started > 60 * minutes:
-                    break
-        except KeyboardInterrupt:
-            log.warning("interrupted after %d images; saving", system.images)
+            now = time.monotonic()
+            if steps % 50 == 0:
+                means = {name: sum(values) / len(values) for name, values in told.items()}
+                told.clear()
+                speed = (system.images - start_images) / (now - started)
+                row = {"images": system.images, "images/s": round(speed, 2)} | means
+                journal.write(json.dumps(row) + "\n")
+                journal.flush()
+                for name, value in row.items():
+                    board.add_scalar(name, value, system.images)
+            if system.images >= next_sheet:
+                _save_sheet(system, run)
+                next_sheet = _next_sheet(system.images, snapshot_every)
+            if now - saved > 60 * checkpoint_minutes:
+                try:
+                    save_state(_whole_state(system, card, seconds_before + now - started), state_file)
+                except StateNotSaved as error:
+                    log.warning("%s The training goes on.", error)
+                saved = now
+            if minutes is not None and now - started > 60 * minutes:
+                break
 
     # Save, show and release.
+    if stop.is_set():
+        log.warning("interrupted after %d images; saving", system.images)
     seconds = seconds_before + time.monotonic() - started
-    save_state(system.state() | {"seconds": seconds}, run / "state.safetensors")
+    save_state(_whole_state(system, card, seconds), state_file)
     _save_sheet(system, run)
     return release(system, run, seconds)
 
 
-def _terminate_like_ctrl_c() -> None:
-    """Let SIGTERM and SIGINT end the run in order, also where a shell started it in the background and ignores SIGINT."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+@contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C or SIGTERM sets, so that a run ends after a whole step; a second one ends it at once.
+
+    Signals are heard also where a shell started the run in the background, which makes it ignore SIGINT.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def release(system: System, run: Path, seconds: float) -> Path:
-    """Write the averaged networks as a model folder below ``run`` and return it."""
+    """Write the averaged networks as the model folder ``run``/release, named after the run, and return it."""
     tensors, card = system.release()
-    folder = run / "release"
-    folder.mkdir(exist_ok=True)
-    stored = {name: _half(value) for name, value in tensors.items()}
-    save_file(stored, folder / "model.safetensors")
-    card = {"format": 1, "kind": system.kind, "system": system.name, "engine": engine.__version__} | card
-    card |= {"dtype": "float16", "images_seen": system.images, "cpu_hours": round(seconds / 3600, 2)}
-    (folder / "card.json").write_text(json.dumps(card, indent=2))
-    return folder
+    name = re.sub(r"[^a-z0-9._-]+", "-", run.resolve().name.lower()).strip("._-")[:64] or system.name
+    card = {"name": name, "kind": system.kind, "system": system.name} | card
+    card |= {"images_seen": system.images, "cpu_hours": round(seconds / 3600, 2)}
+    sheet = Image.open(run / "sheets" / f"{system.images:08d}.png")
+    sheet.thumbnail((1024, 1024))
+    preview = io.BytesIO()
+    sheet.save(preview, "WEBP", quality=85)
+    state = (run / "state.safetensors").read_bytes()
+    return save_tensors(card, tensors, run / "release", preview=preview.getvalue(), training_state=state).folder
 
 
-def _half(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().half().contiguous() if tensor.dtype is torch.float32 else tensor.detach().contiguous()
+def _whole_state(system: System, card: dict[str, Any], seconds: float) -> dict[str, Any]:
+    return system.state() | {"seconds": seconds, "run": card}
 
 
-def _check_same(run: Path, card: dict[str, Any]) -> None:
+def _check_same(kind: type[System], run: Path, card: dict[str, Any]) -> None:
     if not (run / "state.safetensors").exists():
         raise InvalidRequest(f"{run} holds no run to resume.")
     before = json.loads((run / "run.json").read_text())
     if before["system"] != card["system"]:
         raise InvalidRequest(f"{run} trains {before['system']}, not {card['system']}.")
-    differ = [key for key, value in card["config"].items() if before["config"].get(key) != value]
-    if any(key != "images" for key in differ):  # a longer budget is the one thing a resume may change
+    if differ := _differing(kind, before, card):
         raise InvalidRequest(f"{run} was started with another {', '.join(differ)}; resume it with the same settings.")
+
+
+def _differing(kind: type[System], before: dict[str, Any], card: dict[str, Any]) -> list[str]:
+    """Return the fields in which two runs differ, other than the budget and whatever else may change on the way."""
+    fields = before["config"].keys() | card["config"].keys()
+    return sorted(f for f in fields - kind.may_change if before["config"].get(f) != card["config"].get(f))
+
+
+def _same_training(kind: type[System], before: dict[str, Any] | None, card: dict[str, Any]) -> bool:
+    """Say whether a state is of this very training: the same system, settings and pictures."""
+    return (
+        before is not None
+        and (before["system"], before["data"]) == (card["system"], card["data"])
+        and not _differing(kind, before, card)
+    )
+
+
+def _keep_rows(journal: Path, images: int) -> None:
+    """Drop what was logged after the state that a run goes on from, and a last line that was cut off."""
+    if not journal.exists():
+        return
+    kept = []
+    for line in journal.read_text().splitlines():
+        try:
+            if json.loads(line)["images"] <= images:
+                kept.append(line + "\n")
+        except ValueError:
+            break
+    journal.write_text("".join(kept))
 
 
 def _next_sheet(images: int, every: int | None) -> int:
