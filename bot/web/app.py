@@ -44,7 +44,9 @@ def create_app(studio: Studio, settings: Settings) -> web.Application:
     app[PHOTOS] = Photos(settings.data / "bench", studio.engine)
     app[LOGS] = RecentLogs(settings)
     app[health.REGISTRY] = registry
+    app[jobs.STREAMS] = set()
     app.on_response_prepare.append(add_headers)
+    app.on_shutdown.append(jobs.end_streams)
     app.cleanup_ctx.append(_log_catcher)
     app.cleanup_ctx.append(_bench)
     app.add_routes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from typing import Any
@@ -39,7 +40,7 @@ async def stylize(request: web.Request) -> web.Response:
     form = await request.post()
     member = request[VISITOR].member
     photos = request.app[PHOTOS]
-    uploaded = _file(form, "photo_file")
+    uploaded = await _file(request, "photo_file")
     if uploaded:
         photo = await photos.keep(uploaded, member)
     elif form.get("photo"):
@@ -47,7 +48,7 @@ async def stylize(request: web.Request) -> web.Response:
     else:
         raise InvalidRequest("There is no photo yet; drop one on the page or choose a file.")
     kind, _, name = str(form.get("style", "")).partition(":")
-    own_style = _file(form, "style_file")
+    own_style = await _file(request, "style_file")
     if kind not in ("style", "model") and not own_style:
         raise InvalidRequest("No style is chosen yet; pick one of the pictures, or bring a picture as the style.")
     wanted = StylizeRequest(
@@ -165,7 +166,7 @@ async def submit(
 
 async def upload(request: web.Request) -> web.Response:
     """``POST /photos``: keep a photo on the bench and say where its copy is."""
-    data = _file(await request.post(), "photo_file")
+    data = await _file(request, "photo_file")
     if not data:
         raise InvalidRequest("There was no photo in that upload.")
     photo = await request.app[PHOTOS].keep(data, request[VISITOR].member)
@@ -211,9 +212,13 @@ def _seed(form: Any) -> int:
     return parse_seed(text) if text else secrets.randbits(32)
 
 
-def _file(form: Any, name: str) -> bytes:
-    field = form.get(name)
+async def _file(request: web.Request, name: str) -> bytes:
+    """The bytes of an upload, empty where there is none."""
+    field = (await request.post()).get(name)
     if not isinstance(field, web.FileField):
         return b""
-    with field.file as file:
-        return file.read()
+    limit = request.app[SETTINGS].max_upload_bytes
+    data = await asyncio.to_thread(field.file.read, limit + 1)
+    if len(data) > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, len(data))
+    return data

@@ -58,9 +58,8 @@ async def status_page(request: web.Request) -> web.Response:
     only_host(request)
     sessions = request.app[SESSIONS]
     status = await request.app[STUDIO].status()
-    gateway = request.app.get(GATEWAY)
     return await request.app[PAGES].page(
-        request, "host/status", status=status, gateway=gateway() if gateway else None,
+        request, "host/status", status=status,
         has_discord=request.app[SETTINGS].discord_token is not None,
         code=sessions.visitors_code if sessions.token else None,
     )  # fmt: skip
@@ -167,6 +166,3 @@ def _read(field: Field, text: str) -> Any:
         return tuple(text.split())
     optional = isinstance(typing.get_type_hints(GuildSettings)[field.name], types.UnionType)
     return None if optional and not text else text
-
-
-GATEWAY: web.AppKey[Any] = web.AppKey("gateway")  # a function that says how Discord's gateway is: (connected, sentence)

@@ -15,6 +15,7 @@ from bot.web.keys import PAGES, STUDIO, VISITOR
 from bot.web.render import duration, plain
 
 FINAL = ("delivered", "failed", "cancelled")
+STREAMS: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("streams", set)
 HEARTBEAT = 15  # seconds between comments that keep proxies from closing the stream
 VERBS = {
     "stylize": "Painting over your photo", "paint": "Painting", "morph": "Gliding from one to the next",
@@ -57,6 +58,10 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     job = await own_job(request)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
     await response.prepare(request)
+    me = asyncio.current_task()
+    assert me is not None
+    request.app[STREAMS].add(me)
+    me.add_done_callback(request.app[STREAMS].discard)
     with contextlib.suppress(ConnectionResetError):
         async for status in _with_heartbeat(studio.queue.watch(job.id)):
             if status is None:
@@ -64,6 +69,12 @@ async def job_events(request: web.Request) -> web.StreamResponse:
             else:
                 await response.write(f"data: {json.dumps(describe(job, status))}\n\n".encode())
     return response
+
+
+async def end_streams(app: web.Application) -> None:
+    """Hang up on pages that follow a job, so that stopping does not wait for them; they come back by themselves."""
+    for task in list(app[STREAMS]):
+        task.cancel()
 
 
 async def _with_heartbeat(source: AsyncIterator[JobStatus]) -> AsyncIterator[JobStatus | None]:
