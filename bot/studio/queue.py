@@ -565,8 +565,11 @@ class Queue:
 
     async def _again(self, live: _Live, error: GanvasError) -> None:
         """Put a job back in line: the engine is away or full, which is not the job's fault."""
-        sql = "UPDATE jobs SET state = 'queued', attempts = attempts - 1, lease_until = NULL WHERE id = ?"
-        await self._store.write(lambda db: db.execute(sql, [live.job.id]))
+        sql = """UPDATE jobs SET state = 'queued', attempts = attempts - 1, lease_until = NULL
+                 WHERE id = ? AND state = 'running'"""
+        if not await self._store.write(lambda db: db.execute(sql, [live.job.id]).rowcount):
+            await self._left(live)  # it had ended after all
+            return
         live.retries += 1
         delay = min(30.0, 0.25 * 2 ** min(live.retries, 8))
         log.warning("Job %s waits %.1f s and tries again: %s", live.job.id, delay, error)
@@ -682,9 +685,7 @@ class Queue:
             await asyncio.sleep(LEASE / 3)
             lost = [live for live in self._live.values() if live.task and live.task.done()]
             running = [live.job.id for live in self._live.values() if live.task and not live.task.done()]
-            sql = "UPDATE jobs SET lease_until = ? WHERE state = 'running' AND id IN (SELECT value FROM json_each(?))"
-            values = [time.time() + LEASE, to_json(running)]
-            await self._store.write(lambda db, values=values: db.execute(sql, values))  # type: ignore[misc]
+            await self._store.write(functools.partial(_renew_leases, running))
             for live in lost:
                 await self._again(live, EngineUnavailable("its end could not be written down."))
 
@@ -824,6 +825,11 @@ def _finish(db: Database, row: Mapping[str, Any], state: State, error: str | Non
             "INSERT INTO deliveries (job, kind, nonce, state) VALUES (?, ?, ?, 'waiting')",
             [row["id"], row["kind"], f"ganvas-{row['id']}"],
         )
+
+
+def _renew_leases(job_ids: list[str], db: Database) -> None:
+    sql = "UPDATE jobs SET lease_until = ? WHERE state = 'running' AND id IN (SELECT value FROM json_each(?))"
+    db.execute(sql, [time.time() + LEASE, to_json(job_ids)])
 
 
 def _split(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
