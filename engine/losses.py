@@ -42,6 +42,11 @@ def total_variation(picture: Tensor) -> Tensor:
     return down + right
 
 
+def overflow(picture: Tensor) -> Tensor:
+    """Mean squared distance of the pixels from [0, 1], per picture (B,)."""
+    return (picture - picture.clamp(0, 1)).square().mean((1, 2, 3))
+
+
 # Adversarial
 
 

@@ -59,7 +59,7 @@ class StylizerConfig(Config):
 
     images: int = 100_000
     batch: int = 2  # many small steps: half the batch costs half the time and learns nearly as much
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     content: float = 1.0  # weight against the style loss
     style: float = 6.0
     smooth: float = 0.1  # total variation
@@ -165,7 +165,7 @@ class Stylizer(System):
         # Paint.
         with self.autocast():
             style = self.net.encode_readings(torch.cat([one.readings for one in chosen])) + torch.stack(offsets)
-            painted = self.net(photos, style)
+            painted = self.net.paint_freely(photos, style)
 
             # Judge: the whole at half size, or a piece as it is.
             seen, original = self._view(painted, photos, fine)
@@ -181,8 +181,10 @@ class Stylizer(System):
             "content": losses.content_loss(taps[CONTENT_TAP], target).mean(),
             "style": losses.style_loss(grams, wanted).mean(),
             "smooth": losses.total_variation(painted).mean(),
+            "overflow": losses.overflow(painted).mean(),
         }
         loss = config.content * told["content"] + config.style * told["style"] + config.smooth * told["smooth"]
+        loss = loss + 100 * told["overflow"]
 
         # Learn.
         optimizer = self.optimizers["G"]
