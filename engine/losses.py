@@ -20,8 +20,8 @@ def gram(features: Tensor) -> Tensor:
 def style_loss(grams: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
     """sum_l 2 |G_l - A_l|^2 / (|A_l|^2 + |G_l|^2), per picture (B,), the denominator held constant.
 
-    Each layer weighs the same whatever its energy, and a contrasty photo under a flat style cannot drown the others (with
-    |A_l|^2 alone the first losses lay between 1 and 100).  Near the target it is Gatys' loss over |A_l|^2.
+    Each layer weighs the same whatever its energy, and a contrasty photo under a flat style cannot drown the others
+    (with |A_l|^2 alone the first losses lay between 1 and 100).  Near the target it is Gatys' loss over |A_l|^2.
     """
     total = []
     for tap, target in targets.items():

@@ -146,7 +146,7 @@ class Transformer(nn.Module):
     def paint_freely(self, photo: Tensor, style: Tensor | None = None, statistics: Statistics | None = None) -> Tensor:
         """Paint without bounds, for training.
 
-        Behind a sigmoid, what overshoots is white or black, has no gradient and stays: blobs after 600 images (measured).
+        Behind a sigmoid, what overshoots is white, has no gradient and stays: blobs after 600 images (measured).
         """
         x = F.pixel_unshuffle(photo - 0.5, 2)
         x = self.stem(x, None, statistics)
