@@ -208,24 +208,36 @@ def save(
         preview: WebP bytes.
         training_state: safetensors bytes, kept beside the weights.
     """
+    tensors = {f"net.{key}": value for key, value in net.state_dict().items()}
+    if discriminator is not None:
+        tensors |= {f"discriminator.{key}": value for key, value in discriminator.state_dict().items()}
+    root = folders()[0] if root is None else root
+    return save_tensors(fields, tensors, root / str(fields.get("name")), preview=preview, training_state=training_state)
+
+
+def save_tensors(
+    fields: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    folder: Path,
+    *,
+    preview: bytes | None = None,
+    training_state: bytes | None = None,
+) -> Card:
+    """Write ``tensors`` ("net.…", "discriminator.…") as the model ``folder``, as :func:`save` does."""
     import safetensors.torch
 
-    tensors = {f"net.{key}": _half(key, value) for key, value in net.state_dict().items()}
-    if discriminator is not None:
-        tensors |= {f"discriminator.{key}": _half(key, value) for key, value in discriminator.state_dict().items()}
-    weights = safetensors.torch.save(tensors)
+    weights = safetensors.torch.save({key: _half(key, value) for key, value in tensors.items()})
     filled = {
         **fields, "format": FORMAT, "engine": __version__, "dtype": "float16",
         "sha256": hashlib.sha256(weights).hexdigest(),
     }  # fmt: skip
-    root = folders()[0] if root is None else root
-    _check_fields(filled, root / str(filled.get("name")))
+    _check_fields(filled, folder)
     extras = {PREVIEW: preview, TRAINING_STATE: training_state}
     files = {WEIGHTS: weights, CARD: _dump(filled)} | {key: data for key, data in extras.items() if data is not None}
-    with _new_folder(root, str(filled["name"])) as folder:
+    with _new_folder(folder.parent, folder.name) as new:
         for file, data in files.items():
-            _write(folder / file, data)
-    return Card(root / filled["name"], filled)
+            _write(new / file, data)
+    return Card(folder, filled)
 
 
 def export(name: str, target: Path, *, with_training_state: bool = False) -> Path:

@@ -15,21 +15,43 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.errors import BrokenModel
+from engine.errors import BrokenModel, GanvasError
 
 FORMAT = 1
 
 
+class StateNotSaved(GanvasError):
+    """The disk is full or not writable; the former state is still there."""
+
+    code = "state_not_saved"
+
+
+class StateNotFinite(GanvasError):
+    """The state holds NaN or infinity; the former state is still there."""
+
+    code = "state_not_finite"
+
+
 def save_state(state: dict[str, Any], path: Path) -> None:
-    """Write ``state`` to ``path`` atomically; a crash or a full disk leaves the former file."""
+    """Write ``state`` to ``path`` atomically; whatever goes wrong leaves the former file.
+
+    Raises:
+        StateNotFinite: a tensor holds NaN or infinity: losses of one step more would have told.
+        StateNotSaved: the disk is full or not writable.
+    """
     tensors: dict[str, Tensor] = {}
     plain = _strip(state, "", tensors)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise StateNotFinite(f"{name.strip('/')} is no longer finite; the last good state is kept in {path}.")
     part = path.with_suffix(".part")
     try:
         save_file(tensors, part, metadata={"format": str(FORMAT), "plain": json.dumps(plain)})
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise StateNotSaved(f"The training state could not be written to {path}: {error}.") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -77,8 +99,8 @@ def _fill(value: Any, tensors: dict[str, Tensor]) -> Any:
 def ema_update(average: torch.nn.Module, source: torch.nn.Module, decay: float) -> None:
     """Move ``average`` towards ``source``: a <- decay * a + (1 - decay) * s; buffers are copied."""
     with torch.no_grad():
-        mine = [p for p in average.parameters() if p.dtype.is_floating_point]
-        theirs = [p for p in source.parameters() if p.dtype.is_floating_point]
+        mine: list[Tensor] = [p for p in average.parameters() if p.dtype.is_floating_point]
+        theirs: list[Tensor] = [p for p in source.parameters() if p.dtype.is_floating_point]
         torch._foreach_lerp_(mine, theirs, 1 - decay)
         for copy, buffer in zip(average.buffers(), source.buffers(), strict=True):
             copy.copy_(buffer)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from engine.errors import InvalidRequest, UnknownName
+from engine.train.initial import Initial
 
 SYSTEMS = {  # name -> module; imported only when asked for
     "painter": "engine.train.painter",
@@ -54,6 +55,7 @@ class System(ABC):
     kind: ClassVar[str]  # of the released model: stylizer, painter, enhancer or brush
     config_type: ClassVar[type[Config]]
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}  # each states only its differences
+    may_change: ClassVar[frozenset[str]] = frozenset({"images"})  # fields that may differ when a run is resumed
 
     def __init__(self, config: Any, data: Path, cache: Path) -> None:
         self.config = config
@@ -112,6 +114,20 @@ class System(ABC):
         self.torch_rng.set_state(state["rng"]["torch"])
         torch.set_rng_state(state["rng"]["global"])
         self.numpy_rng.bit_generator.state = state["rng"]["numpy"]
+
+    def start_from(self, initial: Initial) -> None:
+        """Begin a new run (images, optimisers and random numbers anew) with the weights of another, where they fit.
+
+        Raises:
+            InvalidRequest: nothing fits.
+        """
+        fitting = initial.put_into(self.networks, initial.networks)
+        initial.put_into(self.averages, initial.networks)  # an average that was not kept starts at its network
+        initial.put_into(self.averages, initial.averages)
+        if not fitting:
+            raise InvalidRequest(
+                f"Nothing in {initial.path} fits {self.name}; start from a model of the same networks."
+            )
 
 
 _FOUND: dict[str, type[System]] = {}
