@@ -19,6 +19,7 @@ from typing import Any
 
 from bot.config import Settings
 from bot.studio.artwork import Artwork, Tally
+from bot.studio.duels import Duel, Duels
 from bot.studio.engine import Engine
 from bot.studio.errors import DataInUse, LimitReached, NotFound, Refused, SourceGone, Undeliverable
 from bot.studio.events import (
@@ -72,6 +73,7 @@ class Studio:
         self.policy = Policy(store, self.events, settings, self.gallery)
         self.queue = Queue(store, self.events, settings, engine, self.gallery)
         self.nights = Nights(store, settings)
+        self.duels = Duels(store, settings)
         self._store = store
         self._models: tuple[float, list[dict[str, Any]]] | None = None
 
@@ -173,8 +175,8 @@ async def open_studio(settings: Settings, engine: Engine) -> AsyncIterator[Studi
 
 __all__ = [
     "HOST", "WEB", "Artwork", "ArtworkAdded", "ArtworkChanged", "Ballot", "Ban", "DataInUse", "Deletion", "Deliverer",
-    "Delivery", "Engine", "Event", "Events", "Facets", "File", "Filter", "Gallery", "GalleryDue", "GalleryTask",
-    "GuildSettings", "Job", "JobChanged", "JobStatus", "LimitReached", "Lineage", "Member", "Night", "Nights",
+    "Delivery", "Duel", "Duels", "Engine", "Event", "Events", "Facets", "File", "Filter", "Gallery", "GalleryDue",
+    "GalleryTask", "GuildSettings", "Job", "JobChanged", "JobStatus", "LimitReached", "Lineage", "Member", "Night", "Nights",
     "NotFound", "Page", "Policy", "Post", "Preferences", "Queue", "QueueStatus", "Refused", "Snapshot", "SourceGone",
     "Status", "Studio", "Tally", "Tombstone", "TombstonesDue", "Undeliverable", "VoteRow", "Voter", "Votes",
     "VotesChanged", "open_studio", "period",

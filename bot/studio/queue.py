@@ -368,12 +368,12 @@ class Queue:
         if live is None:
             return job
         live.cancelled = True
-        if live.task is None:
-            await self._end(live, "cancelled", "It was cancelled.")
-        else:
+        if live.task:
             with contextlib.suppress(GanvasError):  # it is done over there, or the engine is away
                 await self._engine.cancel(job_id)
             await asyncio.wait([live.task], timeout=5)
+        if live.task is None and job_id in self._live:  # it waits, perhaps again
+            await self._end(live, "cancelled", "It was cancelled.")
         return await self.get(job_id)
 
     async def readdress(self, job_id: str, address: Mapping[str, Any]) -> None:
@@ -565,6 +565,9 @@ class Queue:
 
     async def _again(self, live: _Live, error: GanvasError) -> None:
         """Put a job back in line: the engine is away or full, which is not the job's fault."""
+        if live.cancelled:
+            await self._end(live, "cancelled", "It was cancelled.")
+            return
         sql = """UPDATE jobs SET state = 'queued', attempts = attempts - 1, lease_until = NULL
                  WHERE id = ? AND state = 'running'"""
         if not await self._store.write(lambda db: db.execute(sql, [live.job.id]).rowcount):

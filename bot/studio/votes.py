@@ -191,6 +191,11 @@ def _case(db: Database, art: Mapping[str, Any], voter: Voter, source: Source, ho
     )
 
 
+def vote_objection(db: Database, art_id: str, voter: Voter, house: Settings) -> str | None:
+    """Return why somebody may not vote on a work by a button, or None."""
+    return objection(_case(db, _artwork(db, art_id), voter, "button", house, time.time()))
+
+
 def _set_mark(
     db: Database, art_id: str, member: str, mark: str, *, value: Value, bit: int, present: bool, at: float,
     message: str | None = None, emoji: str | None = None,

@@ -155,6 +155,15 @@ async def test_a_running_job_is_cancelled_in_the_engine(studio: Studio, engine: 
     assert engine.cancelled == [job.id]
 
 
+async def test_a_job_that_waits_for_an_absent_engine_can_be_cancelled(studio: Studio, engine: FakeEngine) -> None:
+    engine.failures = [EngineUnavailable("No engine answers.")] * 100
+    job = await studio.queue.submit(PAINT, member=ANN, guild=GUILD)
+    while not engine.requests:
+        await asyncio.sleep(0)
+    assert (await studio.queue.cancel(job.id, by=ANN)).state == "cancelled"
+    assert await studio.queue.jobs(ANN) == []
+
+
 async def test_a_finished_job_stays_finished(studio: Studio) -> None:
     job = await studio.queue.submit(PAINT, member=ANN, guild=GUILD)
     await ended(studio, job.id)
