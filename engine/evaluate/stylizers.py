@@ -1,0 +1,105 @@
+"""A stylizer or a brush against the slow yardstick: style and content distance, beside neural style transfer itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine import media
+from engine.checkpoints import Model
+from engine.data.intake import open_photo
+from engine.data.paintings import find_pictures
+from engine.errors import InvalidRequest
+from engine.evaluate.painters import Account, Pixels
+from engine.nets.vgg import VGGFeatures
+from engine.pipelines.pictures import from_pixels, resize, to_pixels
+from engine.train.gatys import Yardstick, gatys, load_eyes
+
+
+def evaluate_stylizer(
+    model: Model,
+    data: Path,
+    *,
+    photos: int = 3,
+    styles: int = 4,
+    size: int = 256,
+    steps: int = 60,
+    eyes: VGGFeatures | None = None,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Account:
+    """Paint ``photos`` of <data>/photos in ``styles`` of <data>/styles, with ``model`` and by optimisation.
+
+    A style is the vector of the model's table if a style's name ends the file's, else what the style encoder reads.
+
+    Args:
+        size: px, side of the squares that are painted.
+        steps: of the optimisation; 0 leaves it out.
+        tell: told the share of the work that is done.
+
+    Raises:
+        InvalidRequest: ``data`` lacks one of the two folders.
+    """
+    originals = [_square(path, size) for path in _evenly(data / "photos", photos)]
+    pictures = _evenly(data / "styles", styles)
+    eyes = eyes or load_eyes()
+    cells: list[Pixels] = []
+    rows: list[dict[str, Any]] = []
+    for number, path in enumerate(pictures):
+        style = _square(path, size)
+        with torch.inference_mode():
+            vector = _vector(model, path.stem, style)
+        for index, photo in enumerate(originals):
+            measure = Yardstick(photo, style, eyes)
+            with torch.inference_mode():
+                ours = model.net(photo, vector).float().clamp(0, 1)
+            painted = {"photo": photo, "model": ours}
+            if steps:
+                painted["gatys"] = gatys(photo, style, eyes=eyes, steps=steps)
+            for name, picture in painted.items():
+                with torch.inference_mode():
+                    in_style, in_content = measure(picture)
+                rows.append({"style": path.stem, "by": name, "style_distance": float(in_style),
+                             "content_distance": float(in_content)})  # fmt: skip
+            cells += [to_pixels(each) for each in (style, *painted.values())]
+            tell((number * len(originals) + index + 1) / (len(pictures) * len(originals)))
+    figures = {
+        "model": model.card.name, "kind": model.card.kind, "sha256": model.card.sha256, "size": size, "steps": steps,
+        "mean": {name: _means(rows, name) for name in dict.fromkeys(row["by"] for row in rows)},
+        "pairs": [row | {key: round(row[key], 4) for key in ("style_distance", "content_distance")} for row in rows],
+    }  # fmt: skip
+    columns = len(cells) // (len(pictures) * len(originals))
+    names = ["style", "photo", "model", "gatys"][:columns]
+    captions = [*names, *[""] * (len(cells) - columns)]
+    return Account(figures, {"style, photo, this model, optimisation": media.grid(cells, columns, captions)})
+
+
+def _means(rows: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
+    mine = [row for row in rows if row["by"] == name]
+    return {key: round(float(np.mean([row[key] for row in mine])), 4) for key in ("style_distance", "content_distance")}
+
+
+def _evenly(root: Path, count: int) -> list[Path]:
+    if not root.is_dir():
+        raise InvalidRequest(f"There is no folder {root}; a stylizer is measured on DIR/photos and DIR/styles.")
+    paths = find_pictures(root)
+    return [paths[int(row)] for row in np.linspace(0, len(paths) - 1, min(count, len(paths)))]
+
+
+def _square(path: Path, size: int) -> Tensor:
+    """Return the middle of a picture at ``size`` px, (1, 3, S, S)."""
+    picture = from_pixels(open_photo(path.read_bytes(), max_side=4 * size))
+    side = min(picture.shape[2:])
+    top, left = (picture.shape[2] - side) // 2, (picture.shape[3] - side) // 2
+    return resize(picture[:, :, top : top + side, left : left + side], size, size)
+
+
+def _vector(model: Model, stem: str, style: Tensor) -> Tensor:
+    for row, name in enumerate(model.card.styles):
+        if stem.endswith(name):
+            return model.net.style_table[row][None]  # type: ignore[index]
+    return model.net.encode_style(style)  # type: ignore[operator]
