@@ -138,8 +138,9 @@ def _mp4(frames: list[Pixels], recipe: Recipe | None, fps: float, quality: int) 
     comment = "" if recipe is None else metadata.comment(recipe).decode()
     # The index goes before the pictures, so that a film starts before it has arrived.  FFmpeg's own "faststart"
     # reads its output back, which a buffer in memory can't do; room for the index does the same.
-    room = 4096 + 32 * len(frames) + len(comment)
-    # Bit-exact and single-threaded: the same frames are the same bytes, with no date and no version in them.
+    room = 1600 + 24 * len(frames) + len(comment)
+    # Bit-exact and single-threaded: the same frames are the same bytes, with no date and no version in them.  Even so
+    # x264's look-ahead rounds by chance of memory (several files from the same frames) unless it is "cpu-independent".
     out = io.BytesIO()
     container = av.open(out, "w", format="mp4", options={"moov_size": str(room), "fflags": "+bitexact"})
     with container:
@@ -147,7 +148,7 @@ def _mp4(frames: list[Pixels], recipe: Recipe | None, fps: float, quality: int) 
             container.metadata["comment"] = comment
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": str(_crf(quality)), "preset": "medium", "x264-params": "threads=1"}
+        stream.options = {"crf": str(_crf(quality)), "preset": "medium", "x264-params": "threads=1:cpu-independent=1"}
         stream.codec_context.thread_count = 1
         stream.codec_context.flags |= av.codec.context.Flags.bitexact
         for pixels in frames:
