@@ -174,10 +174,10 @@ async def open_studio(settings: Settings, engine: Engine) -> AsyncIterator[Studi
 
 
 __all__ = [
-    "HOST", "WEB", "Artwork", "ArtworkAdded", "ArtworkChanged", "Ballot", "Ban", "DataInUse", "Deletion", "Deliverer",
-    "Delivery", "Duel", "Duels", "Engine", "Event", "Events", "Facets", "File", "Filter", "Gallery", "GalleryDue",
-    "GalleryTask", "GuildSettings", "Job", "JobChanged", "JobStatus", "LimitReached", "Lineage", "Member", "Night", "Nights",
-    "NotFound", "Page", "Policy", "Post", "Preferences", "Queue", "QueueStatus", "Refused", "Snapshot", "SourceGone",
-    "Status", "Studio", "Tally", "Tombstone", "TombstonesDue", "Undeliverable", "VoteRow", "Voter", "Votes",
-    "VotesChanged", "open_studio", "period",
+    "HOST", "WEB", "Artwork", "ArtworkAdded", "ArtworkChanged", "Ballot", "Ban", "DataInUse", "Deletion",
+    "Deliverer", "Delivery", "Duel", "Duels", "Engine", "Event", "Events", "Facets", "File", "Filter", "Gallery",
+    "GalleryDue", "GalleryTask", "GuildSettings", "Job", "JobChanged", "JobStatus", "LimitReached", "Lineage",
+    "Member", "Night", "Nights", "NotFound", "Page", "Policy", "Post", "Preferences", "Queue", "QueueStatus",
+    "Refused", "Snapshot", "SourceGone", "Status", "Studio", "Tally", "Tombstone", "TombstonesDue", "Undeliverable",
+    "VoteRow", "Voter", "Votes", "VotesChanged", "open_studio", "period",
 ]  # fmt: skip

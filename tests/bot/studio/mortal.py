@@ -1,4 +1,4 @@
-"""A studio that works until it is killed.  Run as ``python mortal.py DATA ROUND JOBS``; says what it acknowledged.
+"""A studio that is killed again and again.  Run as ``python mortal.py DATA KILLS``; says what it acknowledged.
 
 Results are pinned to ``DATA/../wall.txt``, one line each, as a chat would keep its messages.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import sys
+import time
 from pathlib import Path
 
 from house import GUILD, FakeEngine
@@ -72,12 +74,34 @@ async def unfinished(studio: Studio) -> bool:
     return any(jobs)
 
 
-async def main(data: Path, number: int, count: int) -> None:
+async def main(data: Path, number: int, count: int, opened: int) -> None:
     settings = Settings(data=data, member_waiting=1000, guild_waiting=10_000)
     async with open_studio(settings, FakeEngine()) as studio:
         studio.queue.register("wall", Wall(data.parent / "wall.txt"))
+        os.write(opened, b"!")
         await live(studio, number, count)
 
 
+def one_life(data: Path, number: int, count: int, delay: float | None) -> int:
+    """Live in a fork, killed ``delay`` seconds after (or, every third time, while) the studio opens; its exit code."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        asyncio.run(main(data, number, count, writer))
+        os._exit(0)
+    os.close(writer)
+    if delay is not None:
+        if number % 3:
+            os.read(reader, 1)
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+    os.close(reader)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    folder, kills = Path(sys.argv[1]), int(sys.argv[2])
+    chance = random.Random(kills)
+    for life in range(kills):
+        assert one_life(folder, life, 10, chance.uniform(0, 0.6)) == -signal.SIGKILL
+        random.seed(life)
+    sys.exit(one_life(folder, kills, 0, None))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import sqlite3
 import sys
 from collections import Counter
@@ -16,30 +15,15 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 
 
-async def one_life(tmp_path: Path, number: int, jobs: int, killed_after: float | None) -> list[list[str]]:
-    """Run a studio; kill it so many seconds after it began to work.  Returns what it said."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(HERE / "mortal.py"), str(tmp_path / "var"), str(number), str(jobs),
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE.parent}"}, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout
-    said = [await process.stdout.readline()]
-    if killed_after is not None:
-        await asyncio.sleep(killed_after)
-        process.kill()
-    said += (await process.stdout.read()).splitlines()
-    code = await process.wait()
-    assert code == (0 if killed_after is None else -9)
-    return [line.decode().split() for line in said if line.strip()]
-
-
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 async def test_nothing_is_lost_and_nothing_delivered_twice(tmp_path: Path, kills: int) -> None:
-    chance = random.Random(kills)
-    said = []
-    for number in range(kills):
-        said += await one_life(tmp_path, number, 10, chance.uniform(0, 0.6))
-    said += await one_life(tmp_path, kills, 0, None)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(HERE / "mortal.py"), str(tmp_path / "var"), str(kills), stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE.parent}"},
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    said = [line.split() for line in out.decode().splitlines()]
 
     acknowledged = {words[1] for words in said if words[0] == "job"}
     posted = Counter((tmp_path / "wall.txt").read_text().split())
