@@ -59,9 +59,9 @@ class StylizerConfig(Config):
 
     images: int = 100_000
     batch: int = 2  # many small steps: half the batch costs half the time and learns nearly as much
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     content: float = 1.0  # weight against the style loss
-    style: float = 6.0
+    style: float = 1.5
     smooth: float = 0.1  # total variation
     arbitrary: float = 0.2  # share of pictures painted in the style of a random painting
     strangers: int = 400  # how many paintings serve for that; each costs a VGG pass of its own, once
@@ -69,12 +69,15 @@ class StylizerConfig(Config):
     size: int = 192  # px, of the crops
 
 
+Moments = dict[str, tuple[Tensor, Tensor]]  # tap -> mean (1, C), covariance (1, C, C)
+
+
 @dataclass
 class Style:
-    """A style picture's targets: Gram matrices of the coarse and the fine view, and what the encoder reads."""
+    """What is wanted of a style: moments of its features in the coarse and the fine view, and what the encoder reads."""
 
-    coarse: dict[str, Tensor]
-    fine: dict[str, Tensor] | None
+    coarse: Moments
+    fine: Moments | None
     readings: Tensor
 
 
@@ -121,15 +124,15 @@ class Stylizer(System):
             with torch.no_grad(), self.autocast():
                 coarse = _read(path, COARSE)
                 self._found[path] = Style(
-                    coarse=self._grams(coarse),
-                    fine=self._grams(_read(path, FINE)) if fine else None,
+                    coarse=self._moments(coarse),
+                    fine=self._moments(_read(path, FINE)) if fine else None,
                     readings=self.net.style_readings(coarse),
                 )
         return self._found[path]
 
-    def _grams(self, picture: Tensor) -> dict[str, Tensor]:
+    def _moments(self, picture: Tensor) -> Moments:
         taps = self.vgg(picture.to(memory_format=torch.channels_last))
-        return {tap: losses.gram(taps[tap]).bfloat16() for tap in STYLE_TAPS}
+        return {tap: losses.moments(taps[tap]) for tap in STYLE_TAPS}
 
     def _standardise_readings(self) -> None:
         """Give the encoder readings of zero mean and unit variance over the curated styles and some paintings."""
@@ -172,14 +175,11 @@ class Stylizer(System):
             taps = self.vgg(seen)
             with torch.no_grad():
                 target = self.vgg(original)[CONTENT_TAP]
-        grams = {tap: losses.gram(taps[tap]) for tap in STYLE_TAPS}
-        wanted = {
-            tap: torch.cat([(one.fine if fine else one.coarse)[tap] for one in chosen]).float()  # type: ignore[index]
-            for tap in STYLE_TAPS
-        }
+        found = {tap: losses.moments(taps[tap]) for tap in STYLE_TAPS}
+        wanted = _stack([(one.fine if fine else one.coarse) or {} for one in chosen])
         told = {
             "content": losses.content_loss(taps[CONTENT_TAP], target).mean(),
-            "style": losses.style_loss(grams, wanted).mean(),
+            "style": losses.style_loss(found, wanted).mean(),
             "smooth": losses.total_variation(painted).mean(),
             "overflow": losses.overflow(painted).mean(),
         }
@@ -253,6 +253,11 @@ class Stylizer(System):
             "styles": [_describe(name, self.titles) for name in self.styles],
         }
         return tensors, card
+
+
+def _stack(targets: list[Moments]) -> Moments:
+    """Return the moments of a batch from those of its pictures."""
+    return {tap: tuple(torch.cat(pair) for pair in zip(*(t[tap] for t in targets), strict=True)) for tap in STYLE_TAPS}  # type: ignore[misc]
 
 
 def _read(path: Path, short_side: int) -> Tensor:
