@@ -8,6 +8,7 @@ queue, so nobody is overtaken for more than a batch.  Nothing polls: an idle wor
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections import deque
@@ -223,6 +224,7 @@ class Worker:
         self._metrics.batch(len(batch), waited=[time.monotonic() - job.arrived for job in batch])
         self._running = batch
         outcomes = await loop.run_in_executor(self._thread, self._call, batch, loop)
+        loop.run_in_executor(self._thread, gc.collect)  # an error's traceback is a cycle, and may hold whole pictures
         self._running = []
         if self._alarm is not None:
             self._alarm.cancel()
@@ -242,13 +244,13 @@ class Worker:
         """Ask the thread for a sign of life.
 
         Returns:
-            "warming-up", "idle", "working", or "stuck" when a busy thread gave no sign for :data:`STUCK` seconds.
-
-        Raises:
-            Exception: what kept the painter from being made.
+            "warming-up", "idle", "working", "stuck" when a busy thread gave no sign for :data:`STUCK` seconds, or
+            "broken" when the painter could not be made.
         """
         if self.warm is None or not self.warm.done():
             return "warming-up"
+        if self._painter is None:
+            return "broken"
         if not self.busy:
             loop = asyncio.get_running_loop()
             with suppress(TimeoutError):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import hmac
 import importlib
 import json
@@ -249,10 +250,7 @@ class Service:
 
     async def health(self, _: web.Request) -> web.Response:
         """GET /healthz."""
-        try:
-            worker = await self._painting.answers()
-        except Exception:
-            worker = "broken"
+        worker = await self._painting.answers()
         well = worker in ("warming-up", "idle", "working")
         report = {"worker": worker, "waiting": self._waiting(), "engine": __version__, "protocol": PROTOCOL}
         return web.json_response(report, status=200 if well else 503)
@@ -333,7 +331,9 @@ def _painter() -> Painter:
     """Return the pipelines.  Called in the worker's thread, where torch is imported."""
     from engine.pipelines import Pipelines
 
-    return Pipelines()
+    pipelines = Pipelines()
+    gc.freeze()  # torch's half a million objects live as long as we do; collecting the rest takes microseconds
+    return pipelines
 
 
 def _stand_in(path: str) -> Callable[[], Painter]:
@@ -376,9 +376,9 @@ def serve(
     """Run the engine as an HTTP service, on a Unix socket or on HOST:PORT."""
     token = os.environ.get("GANVAS_ENGINE_TOKEN")
     if (host is None) == (unix is None):
-        raise typer.BadParameter("Give either --unix PATH or --host with --port.")
+        raise InvalidRequest("Say where to listen: either --unix PATH, or --host ADDRESS and --port NUMBER.")
     if host is not None and not token:
-        raise typer.BadParameter("An engine on a port needs a shared token: set GANVAS_ENGINE_TOKEN, here and there.")
+        raise InvalidRequest("An engine on a port needs a shared token: set GANVAS_ENGINE_TOKEN, here and there.")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if until_eof:
         threading.Thread(target=_die_at_eof, args=(unix,), daemon=True).start()
@@ -442,11 +442,10 @@ def _die_at_eof(unix: Path | None) -> None:
 
 
 def _steady_memory() -> None:
-    """Keep glibc from spreading the memory over many arenas, where freed pictures would stay for ever."""
-    with suppress(AttributeError, OSError):
-        arena_max, m_arena_max = 2, -8  # malloc.h
+    """Keep the memory from creeping up with every photo of a new shape; called before torch is imported."""
+    # oneDNN keeps kernels of the last 1,024 shapes it met, megabytes each: photos hardly ever share a shape.  With 16
+    # the memory stood still after 16 photos of random sizes, at the same speed, and still grew after 48 without.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+    with suppress(AttributeError, OSError):  # not glibc
+        arena_max, m_arena_max = 2, -8  # malloc.h; freed pictures in many threads' arenas would stay for ever
         ctypes.CDLL(None).mallopt(m_arena_max, arena_max)
-
-
-if __name__ == "__main__":
-    typer.run(serve)

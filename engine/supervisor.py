@@ -25,7 +25,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 class Supervisor:
-    """Runs `python -m engine.server` and starts it again whenever it dies.
+    """Runs `python -m engine serve` and starts it again whenever it dies.
 
     The child leads a process group of its own, dies with this process however that ends, and logs into this
     process's logging.  It inherits the environment without other programs' secrets (names that end in TOKEN).
@@ -34,7 +34,7 @@ class Supervisor:
     def __init__(self, *, arguments: Sequence[str] = (), token: str | None = None, models: Path | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ganvas-"))  # 0700
         self.socket = self._folder / "engine.sock"
-        self._command = [sys.executable, "-m", "engine.server", "--unix", str(self.socket), "--until-eof", *arguments]
+        self._command = [sys.executable, "-m", "engine", "serve", "--unix", str(self.socket), "--until-eof", *arguments]
         self._environment = _environment(token, models)
         self._token = token
         self._process: asyncio.subprocess.Process | None = None
@@ -154,8 +154,7 @@ class Supervisor:
         word, _, rest = line.partition(" ")
         level = logging.getLevelNamesMapping().get(word)
         log.log(level or logging.INFO, "%s", rest if level else line)
-        if words := line.strip("│╭╮╰╯─ "):  # typer frames its errors
-            self._last_words = words[-300:]
+        self._last_words = line[-300:] or self._last_words
 
 
 def _environment(token: str | None, models: Path | None) -> dict[str, str]:

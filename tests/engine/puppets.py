@@ -47,6 +47,9 @@ class Puppet:
                         Path(detail + ".cancelled").touch()
                         return JobCancelled("The job was cancelled.")
                     time.sleep(0.005)
+            case "stuck":  # until a file appears, deaf to cancellation
+                while not Path(detail).exists():
+                    time.sleep(0.005)
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "die-once" | "die-twice":  # counted in a file that outlives the process

@@ -12,10 +12,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from puppets import Puppet, Unmade
 
 from engine.api import PROTOCOL, ChainRequest, FitRequest, MorphRequest, PaintRequest, Request, Stop, StylizeRequest
 from engine.server import Service, listening
-from tests.engine.puppets import Puppet, Unmade
 
 TOKEN = "a shared secret"
 
@@ -378,6 +378,21 @@ async def test_health_does_not_praise_an_engine_that_cannot_paint(serve: Open) -
     api = await serve(Unmade)
     assert "no models" not in str(await api.outcome(StylizeRequest(photo=b"")))  # details stay in the log
     assert (await api.get("/healthz"))[0] == 503
+
+
+async def test_an_engine_whose_thread_never_comes_back_leaves(
+    serve: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = asyncio.Event()
+    monkeypatch.setattr("engine.server._leave_stuck", left.set)
+    monkeypatch.setattr("engine.jobs.STUCK", 0.05)
+    api = await serve()
+    outcome = await api.outcome(StylizeRequest(photo=b"", style=f"stuck:{tmp_path / 'gate'}"), deadline="0.1")
+    assert outcome["error"]["code"] == "deadline_exceeded"
+    await left.wait()
+    assert (await api.get("/healthz"))[0] == 503
+    (tmp_path / "gate").touch()
+    assert "result" in await api.outcome(StylizeRequest(photo=b""))
 
 
 async def test_metrics_count_what_happened(serve: Open) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from puppets import PUPPET
 
 from engine.api import PaintRequest, Progress, Request, StylizeRequest
 from engine.client import Engine, connect
 from engine.errors import EngineDied, EngineUnavailable, JobCancelled
-from tests.engine.puppets import PUPPET
 
 
 def _photo(style: str) -> StylizeRequest:
