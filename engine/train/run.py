@@ -167,15 +167,23 @@ def _asked_to_stop() -> Iterator[threading.Event]:
 
 
 def release(system: System, run: Path, seconds: float) -> Path:
-    """Write the averaged networks as the model folder ``run``/release, named after the run, and return it."""
-    tensors, card = system.release()
-    name = re.sub(r"[^a-z0-9._-]+", "-", run.resolve().name.lower()).strip("._-")[:64] or system.name
-    card = {"name": name, "kind": system.kind, "system": system.name} | card
-    card |= {"images_seen": system.images, "cpu_hours": round(seconds / 3600, 2)}
+    """Write the averaged networks as the model folder ``run``/release, named after the run, and return it.
+
+    A system that goes both ways leaves the way back beside it, in ``run``/release-inverse.
+    """
+    name = re.sub(r"[^a-z0-9._-]+", "-", run.resolve().name.lower()).strip("._-")[:56] or system.name
+    shared: dict[str, Any] = {"kind": system.kind, "system": system.name}
+    shared |= {"images_seen": system.images, "cpu_hours": round(seconds / 3600, 2)}
     sheet = Image.open(run / "sheets" / f"{system.images:08d}.png")
     sheet.thumbnail((1024, 1024))
     preview = io.BytesIO()
     sheet.save(preview, "WEBP", quality=85)
+    tensors, card = system.release()
+    card = {"name": name} | shared | card
+    if way_back := system.release_inverse():
+        card["inverse"] = f"{name}-inverse"
+        inverse = {"name": card["inverse"]} | shared | way_back[1] | {"inverse": name}
+        save_tensors(inverse, way_back[0], run / "release-inverse", preview=preview.getvalue())
     state = (run / "state.safetensors").read_bytes()
     return save_tensors(card, tensors, run / "release", preview=preview.getvalue(), training_state=state).folder
 

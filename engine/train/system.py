@@ -84,6 +84,10 @@ class System(ABC):
     def release(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return the tensors ("net.…") and this system's part of the card."""
 
+    def release_inverse(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Return the same of the model that goes the other way (cyclegan); None for systems of one way."""
+        return None
+
     def autocast(self) -> torch.autocast:
         """Return the context in which networks run."""
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
