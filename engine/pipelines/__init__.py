@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -19,6 +20,7 @@ from engine.api import (
     EnhanceRequest,
     FitRequest,
     MorphRequest,
+    Output,
     PaintRequest,
     Progress,
     Request,
@@ -51,10 +53,12 @@ class Pipelines:
         self._shelf = shelf or checkpoints.Shelf()
         self._dtype = dtype or best_dtype()
         self._decoder = decoder or Decoder()
+        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
 
     def close(self) -> None:
-        """End the decoder's processes."""
+        """End the decoder's processes and the encoder's thread."""
         self._decoder.close()
+        self._encoder.shutdown()
 
     def __enter__(self) -> Pipelines:
         return self
@@ -76,7 +80,7 @@ class Pipelines:
             progress: told the share of the whole work that is done, between items, tiles and frames.
             cancelled: asked as often; once it says so, the rest ends in JobCancelled.
         """
-        jobs = [Job(request, self._shelf, self._dtype, self._decoder, cancelled) for request in requests]
+        jobs = [Job(request, self._shelf, self._dtype, self._decoder, self._encoder, cancelled) for request in requests]
         outcomes: dict[int, Result | GanvasError] = {}
         done = 0
 
@@ -109,7 +113,14 @@ def _run_together(jobs: list[Job]) -> list[Result | GanvasError]:
             return [error] * len(jobs)
         # One bad request must not spoil its mates: each gets a try of its own.
         return [outcome for job in jobs for outcome in _run_together([job.fresh()])]
-    return [job.result() for job in jobs]
+    return [_closed(job) for job in jobs]
+
+
+def _closed(job: Job) -> Result | GanvasError:
+    try:
+        return job.result()
+    except GanvasError as error:
+        return error
 
 
 def _run_alone(job: Job, request: Request) -> None:
@@ -123,9 +134,13 @@ def _run_alone(job: Job, request: Request) -> None:
         case ChainRequest():
             chain.chain(job, request)
         case FitRequest():
-            with job.timed("encode"):
-                output, notes = job.decoder.fit(request)
-            job.outputs.append(output)
-            job.notes.extend(notes)
+            job.deliver(lambda: _fit(job, request))
         case _:
             raise TypeError(f"no pipeline for {type(request).__name__}")
+
+
+def _fit(job: Job, request: FitRequest) -> Output:
+    output, notes = job.decoder.fit(request)
+    for note in notes:
+        job.note(note)
+    return output

@@ -24,7 +24,7 @@ def chain(job: Job, request: ChainRequest) -> None:
             factor = min(2.0, MAX_SIDE / max(picture.shape[2:]))
             height, width = (round(side * factor) for side in picture.shape[2:])
             picture = enlarge(job, picture, (height, width), link, share=share)
-    job.finish(to_pixels(picture), request)
+    job.deliver_still(to_pixels(picture), request, request.format)
 
 
 def _link(name: str) -> Look | Card:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,17 +27,18 @@ class Job:
     shelf: checkpoints.Shelf
     dtype: str
     decoder: Decoder
+    encoder: Executor
     cancelled: Callable[[], bool]
     report: Callable[[float], None] = lambda share: None
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     used: dict[str, str] = field(default_factory=dict)  # model name -> sha256, in order of use
-    outputs: list[Output] = field(default_factory=list)
+    outputs: list[Future[Output]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
     def fresh(self) -> Job:
         """Return the same job, not yet begun."""
-        return Job(self.request, self.shelf, self.dtype, self.decoder, self.cancelled, self.report)
+        return Job(self.request, self.shelf, self.dtype, self.decoder, self.encoder, self.cancelled, self.report)
 
     def check(self, share: float) -> None:
         """Report that ``share`` in [0, 1] of the work is done.
@@ -84,17 +86,26 @@ class Job:
         """Return the recipe of an output made by ``request``, the normal form of what was asked."""
         return recipes.write(request, self.used, self.dtype)
 
-    def finish(self, pixels: Pixels, request: Request) -> None:
-        """Encode a still picture with its recipe and put it among the outputs."""
+    def deliver(self, encode: Callable[[], Output]) -> None:
+        """Put what ``encode`` makes among the outputs; it runs beside the networks, on a core they leave idle."""
+
+        def timed() -> Output:
+            with self.timed("encode"):
+                return encode()
+
+        self.outputs.append(self.encoder.submit(timed))
+
+    def deliver_still(self, pixels: Pixels, request: Request, format: str) -> None:
+        """Put a still picture with its recipe among the outputs."""
         recipe = self.recipe(request)
-        with self.timed("encode"):
-            self.outputs.append(media.encode_still(pixels, request.format, recipe))  # type: ignore[attr-defined]
+        self.deliver(lambda: media.encode_still(pixels, format, recipe))
 
     def result(self) -> Result:
-        """Close the account."""
+        """Wait for the encoder and close the account."""
+        outputs = tuple(output.result() for output in self.outputs)
         self.seconds["total"] = time.perf_counter() - self.started
         return Result(
-            outputs=tuple(self.outputs),
+            outputs=outputs,
             notes=tuple(self.notes),
             seconds={part: round(spent, 4) for part, spent in self.seconds.items()},
         )

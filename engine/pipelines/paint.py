@@ -104,7 +104,7 @@ def _complete(job: Job, request: PaintRequest, sample: Sample, share: tuple[floa
     normal = replace(
         request, seed=sample.seed, count=1, best_of=1, finish=finish.name if finish else "none", model=card.name
     )
-    job.finish(to_pixels(picture), normal)
+    job.deliver_still(to_pixels(picture), normal, request.format)
 
 
 def finish_of(finish: str | None, painter: Card, *, default: bool = True) -> Look | None:

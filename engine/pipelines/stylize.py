@@ -116,7 +116,7 @@ def stylize(job: Job, request: StylizeRequest) -> None:
     if request.keep_colours and request.strength > 0:
         painting = with_colours_of(painting, photo)
     normal = request if request.style_image is not None else _normal(request, look)
-    job.finish(to_pixels(painting), normal)
+    job.deliver_still(to_pixels(painting), normal, request.format)
 
 
 def _asked_look(job: Job, request: StylizeRequest) -> Look:

@@ -231,6 +231,12 @@ def test_a_morph_begins_and_ends_at_its_stops(pipelines: Pipelines) -> None:
         assert np.abs(np.asarray(film.convert("RGB")).astype(np.int16) - still).mean() < 8  # a palette's error
 
 
+def test_a_morph_that_would_not_fit_into_memory_is_refused(pipelines: Pipelines) -> None:
+    stops = (Stop("portrait", 1), Stop("flowers", 2))
+    with pytest.raises(InvalidRequest, match="frames is 300; at 1024 px it must be at most 256"):
+        one(pipelines, MorphRequest(stops=stops, frames=300, size=1024))
+
+
 def test_paths_go_in_equal_steps_and_loops_close(tiny_models: Path) -> None:
     model = checkpoints.load("tiny-painter")
     stops = [Stop("portrait", 1), Stop("portrait", 2), Stop("portrait", 3)]
