@@ -14,6 +14,14 @@ ALT_MOST = 1024  # characters Discord takes
 COLOUR = discord.Colour.from_rgb(196, 92, 52)
 
 
+GENRE_NAMES = {
+    "abstract": "Abstract", "animal-painting": "Animals", "cityscape": "City", "figurative": "Figures",
+    "flower-painting": "Flowers", "genre-painting": "Everyday life", "landscape": "Landscape", "marina": "Seascape",
+    "mythological-painting": "Mythology", "nude-painting": "Nude", "portrait": "Portrait",
+    "religious-painting": "Religion", "still-life": "Still life", "symbolic-painting": "Symbolism",
+}  # fmt: skip
+
+
 def title_of(name: str) -> str:
     """Return a readable form of a style's or brush's name: van-gogh-irises -> Van Gogh Irises."""
     return name.replace("-", " ").replace("_", " ").title()
@@ -23,10 +31,10 @@ def caption(art: Artwork, say: Voice) -> str:
     """Return a short title in the reader's language."""
     options = art.recipe.get("options", {})
     if art.command == "paint" and art.genre:
-        text = say("{genre}, seed {seed}", genre=say(art.genre), seed=options.get("seed", "?"))
+        text = say("{genre}, seed {seed}", genre=say(GENRE_NAMES[art.genre]), seed=options.get("seed", "?"))
         return f"{text}, {title_of(art.art_style)}" if art.art_style else text
     if art.command == "morph":
-        stops = [f"{say(stop['genre'])} {stop['seed']}" for stop in options.get("stops", ())]
+        stops = [f"{say(GENRE_NAMES[stop['genre']])} {stop['seed']}" for stop in options.get("stops", ())]
         return say("Morph: {stops}", stops=" → ".join(stops)) if stops else say("A morph")
     if art.command == "stylize":
         return say("A photo in the style {style}", style=title_of(art.style)) if art.style else say("A stylized photo")

@@ -225,6 +225,8 @@ class Ganvas(commands.AutoShardedBot):
         for cause in causes:
             if isinstance(cause, GanvasError):
                 return str(cause)
+        if isinstance(error, app_commands.TransformerError):
+            return say("{value} cannot be used here; perhaps I cannot see it.", value=error.value)
         if isinstance(error, app_commands.CommandSignatureMismatch | app_commands.CommandNotFound):
             return say("The commands have just changed; please try again in a minute.")
         if isinstance(error, app_commands.MissingPermissions | app_commands.CheckFailure):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from bot.discord.captions import title_of
+from bot.discord.captions import GENRE_NAMES, title_of
 from bot.discord.people import member_of
 from bot.discord.remix import fresh_seed
 from bot.studio import Artwork, Member, NotFound
@@ -24,8 +24,8 @@ OFFERED = 25  # choices Discord shows
 
 def genre_choices(*, nudes: bool) -> list[app_commands.Choice[str]]:
     """Return the genres as choices; the nude one only where the host allows it at all."""
-    genres = [genre for genre in GENRES if nudes or genre != "nude-painting"]
-    return [app_commands.Choice(name=app_commands.locale_str(genre), value=genre) for genre in genres]
+    names = {genre: name for genre, name in GENRE_NAMES.items() if nudes or genre != "nude-painting"}
+    return [app_commands.Choice(name=app_commands.locale_str(name), value=genre) for genre, name in names.items()]
 
 
 async def complete_style(interaction: discord.Interaction[Ganvas], current: str) -> list[app_commands.Choice[str]]:
@@ -52,9 +52,9 @@ async def complete_stop(interaction: discord.Interaction[Ganvas], current: str) 
     stops = [art for art in works if art.command in ("paint", "morph")]
     choices = [app_commands.Choice(name=f"{art.id} · {art.title}"[:100], value=art.id) for art in stops[:15]]
     wanted = current.lower().strip()
-    for genre in GENRES:
-        if (wanted in genre or wanted in say(genre).lower()) and len(choices) < OFFERED:
-            choices.append(app_commands.Choice(name=say(genre), value=genre))
+    for genre, name in GENRE_NAMES.items():
+        if (wanted in genre or wanted in say(name).lower()) and len(choices) < OFFERED:
+            choices.append(app_commands.Choice(name=say(name), value=genre))
     return choices
 
 

@@ -9,7 +9,7 @@ import yarl
 def point_at(address: str) -> None:
     """Make the client library talk to ``address`` (http://host:port) instead of discord.com, for this whole process."""
     base = yarl.URL(address)
-    discord.http.Route.BASE = f"{base}api/v10" if base.path == "/" else f"{base}/api/v10"
+    discord.http.Route.BASE = str(base.with_path("/api/v10"))
     discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = base.with_scheme("ws").with_path("/gateway")
     discord.asset.Asset.BASE = str(base.with_path("/cdn"))
 

@@ -48,8 +48,9 @@ class Admin(commands.GroupCog, name="admin", description="Keep order in this ser
         """Lift a ban."""
         _, say = await self.bot.begin(interaction, private=True)
         lifted = await self.bot.studio.policy.unban(guild_key(interaction.guild_id), member_of(member))
-        text = say("{name} is no longer banned.") if lifted else say("{name} was not banned.")
-        await interaction.edit_original_response(content=text.replace("{name}", member.mention))
+        name = member.mention
+        text = say("{name} is no longer banned.", name=name) if lifted else say("{name} was not banned.", name=name)
+        await interaction.edit_original_response(content=text)
 
     @app_commands.command(description="Remove an artwork made in this server.")
     @app_commands.describe(id="The artwork's id", reason="Why; kept in the log")

@@ -105,10 +105,8 @@ class Settings(commands.Cog):
             present = await self.bot.studio.policy.settings(guild)
             changes["gallery_remove_below"] = min(present.gallery_remove_below, max(threshold - 1, 0))
         if gallery_channel is not None:
-            changes |= {
-                "gallery_channel": str(gallery_channel.id),
-                "gallery_age_restricted": age_restricted(gallery_channel),
-            }
+            restricted = age_restricted(gallery_channel)
+            changes |= {"gallery_channel": str(gallery_channel.id), "gallery_age_restricted": restricted}
         if gallery_off:
             changes["gallery_channel"] = None
         if voters is not None:

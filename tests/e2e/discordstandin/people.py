@@ -7,6 +7,7 @@ value out of its range, or press a button that is not there.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from . import rules
@@ -57,8 +58,10 @@ class Answer:
                     return message
             return None
 
-        wanted = f"{what!r} with {files} files; got {self.text!r}"
-        message: Message = await self.server.wait(found, wanted, within)
+        try:
+            message: Message = await self.server.wait(found, f"{what!r} with {files} files", within)
+        except AssertionError as error:
+            raise AssertionError(f"{error} The answer says {self.text!r}.") from None
         return message
 
 
@@ -161,9 +164,14 @@ class Person:
     async def _answered(self, interaction: Interaction, wait: bool = True) -> Answer:
         answer = Answer(self.server, interaction)
         if wait:
-            await self.server.wait(lambda: interaction.answered is not None or interaction.failed, "the first answer")
+            most = self.server.answer_within
+
+            def settled() -> bool:
+                return interaction.answered is not None or time.monotonic() - interaction.born > most
+
+            await self.server.wait(settled, "the first answer")
             if interaction.answered is None:
-                raise InteractionFailed(f"No answer within {rules.ANSWER_WITHIN:g} s to {interaction.data}")
+                raise InteractionFailed(f"No answer within {most:g} s to {interaction.data}")
         return answer
 
     async def type(self, channel: Channel, name: str, focused: str, text: str, **options: Any) -> list[Json]:

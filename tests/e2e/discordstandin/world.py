@@ -239,8 +239,3 @@ class Interaction:
     choices: list[Json] | None = None
     modal: Json | None = None
     late: bool = False
-
-    @property
-    def failed(self) -> bool:
-        """Whether the person reads "The application did not respond"."""
-        return self.answered is None and (self.late or time.monotonic() - self.born > rules.ANSWER_WITHIN)

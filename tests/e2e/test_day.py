@@ -1,0 +1,204 @@
+"""A member's day: every command over real sockets, from the first photo to the last deletion."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+
+import pytest
+from conftest import House
+from discordstandin import Message
+from PIL import Image
+
+
+def photo(colour: str = "teal") -> tuple[str, bytes]:
+    """Return a small photo to upload."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40), colour).save(buffer, "JPEG")
+    return "holiday.jpg", buffer.getvalue()
+
+
+def art_id(message: Message) -> str:
+    """Return the id of the work a message shows."""
+    found = re.search(r"gan:1:up:(\w+)", " ".join(b.get("custom_id") or "" for b in message.buttons))
+    assert found, message.buttons
+    return found[1]
+
+
+async def test_stylize_paint_and_morph(house: House) -> None:
+    ada = house.person("Ada")
+    styled = await ada.slash(house.room, "stylize", photo=photo(), style="the-great-wave", strength=60)
+    shown = await styled.until("The Great Wave", files=1)
+    assert shown.attachments[0].filename.startswith("ganvas-")
+    first = await (await ada.slash(house.room, "paint", genre="flower-painting", seed="7")).until("seed 7", files=1)
+    second = await (await ada.slash(house.room, "paint", genre="landscape")).until("Landscape", files=1)
+    morph = await ada.slash(house.room, "morph", **{"from": art_id(first), "to": art_id(second), "seconds": 2})
+    film = await morph.until("Morph", files=1)
+    assert film.attachments[0].filename.endswith(".gif")
+    assert len(house.works()) == 4
+
+
+async def test_votes_by_reaction_and_button_are_one_ledger(house: House) -> None:
+    ada, ben, cem = house.person("Ada"), house.person("Ben"), house.person("Cem")
+    work = await (await ada.slash(house.room, "paint", genre="flower-painting")).until(files=1)
+    await ben.react(work, "❤️")
+    await cem.press(work, "gan:1:up")
+    await house.discord.wait(lambda: _count(work) == "2")
+    await cem.press(work, "gan:1:up")  # pressed again: taken back
+    await house.discord.wait(lambda: _count(work) == "1")
+    own = await ada.press(work, "gan:1:up")
+    await house.discord.wait(lambda: len(own.messages) > 1)
+    assert own.messages[-1].ephemeral
+    await ben.unreact(work, "❤️")
+    await cem.press(work, "gan:1:down")
+    await house.discord.wait(lambda: _count(work) == "")
+
+
+def _count(work: Message) -> str:
+    return next(b.get("label") or "" for b in work.buttons if b["custom_id"].startswith("gan:1:up"))
+
+
+async def test_the_gallery_shows_what_is_liked_and_drops_it_again(house: House) -> None:
+    wall = house.discord.channel(house.guild, "gallery")
+    boss, ada = house.person("Boss", manager=True), house.person("Ada")
+    fans = [house.person(f"Fan{i}") for i in range(2)]
+    await (await boss.slash(house.room, "settings", gallery_channel=wall, threshold=2)).until("2")
+    work = await (await ada.slash(house.room, "paint", genre="landscape")).until(files=1)
+    for fan in fans:
+        await fan.react(work, "👍")
+    copy = await house.discord.wait(lambda: next(iter(house.works(gallery=wall)), None), "the copy in the gallery")
+    assert f"<@{ada.id}>" in copy.content
+    await house.person("Dee").react(copy, "❤️")  # a vote on the copy is a vote on the work
+    await house.discord.wait(lambda: "❤ 3" in copy.content)
+    for fan in fans:
+        await fan.unreact(work, "👍")
+    await house.discord.clear_reactions(copy)
+    await house.discord.wait(lambda: not house.works(gallery=wall), "the copy to come down")
+    await fans[0].react(work, "👍")
+    await fans[1].react(work, "👍")
+    await house.discord.wait(lambda: len(house.works(gallery=wall)) == 1, "the copy to come back")
+
+
+async def test_every_button_of_a_work(house: House) -> None:
+    ada, ben = house.person("Ada"), house.person("Ben")
+    work = await (await ada.slash(house.room, "paint", genre="flower-painting", seed="11")).until("11", files=1)
+    again = await (await ben.press(work, "Re-roll")).until("Flowers", files=1)
+    assert art_id(again) != art_id(work)
+    varied = await (await ben.press(work, "Vary")).until("seed 11", files=1)
+    larger = await (await ben.press(work, "Enhance")).until("Enlarged to 96", files=1)
+    assert len({art_id(m) for m in (work, again, varied, larger)}) == 4
+    card = await (await ben.press(work, "Info")).until("flower-painting", files=1)
+    assert card.ephemeral
+    assert art_id(varied) in card.text  # the family of the work
+    original = await (await ben.press(card, "Original file")).until(files=1)
+    assert original.attachments[0].data == work.attachments[0].data
+    await (await ben.press(work, "Morph")).until("Choose the second")
+    film = await (await ben.press(again, "Morph")).until("Morph", files=1)
+    assert film.attachments[0].filename.endswith(".gif")
+    refused = await ben.press(work, "Delete")
+    await refused.until("Only the member who made a work")
+    question = await (await ada.press(work, "Delete")).until("for good")
+    await ada.press(question, "Delete")
+    await house.discord.wait(lambda: work.id not in house.room.messages, "the work to be taken down")
+
+
+async def test_context_menus(house: House) -> None:
+    ada, ben = house.person("Ada"), house.person("Ben")
+    posted = await ben.say(house.room, "my cat", photo("orange"))
+    window = await ada.menu(posted, "Stylize")
+    styled = await (await ada.submit(window, style="the-scream", strength="70")).until("The Scream", files=1)
+    recipe = await (await ada.menu(styled, "Recipe")).until('"strength": 0.7', files=1)
+    assert recipe.ephemeral
+    one = await (await ada.slash(house.room, "paint", genre="landscape")).until(files=1)
+    two = await (await ada.slash(house.room, "paint", genre="landscape")).until(files=1)
+    asked = await (await ada.menu(one, "Morph with...")).until("Choose the second")
+    film = await (await ada.press(asked, "gan:1:pick:with", values=[art_id(two)])).until("Morph", files=1)
+    assert art_id(film)
+    chat = await ben.say(house.room, "no picture")
+    await (await ada.menu(chat, "Stylize")).until("no picture attached")
+    await (await ada.menu(chat, "Recipe")).until("no artwork of mine")
+
+
+async def test_lists_and_pages(house: House) -> None:
+    ada, ben = house.person("Ada"), house.person("Ben")
+    batch = await ada.slash(house.room, "paint", genre="flower-painting", count=4)
+    await house.discord.wait(lambda: len(house.works()) == 4, "one message a painting")
+    await (await ada.slash(house.room, "paint", genre="landscape", private=True)).until("Landscape", files=1)
+    assert batch.message.attachments
+    mine = await (await ada.slash(house.room, "mine")).until("Works 1 to 4 of 5", files=4)
+    await ada.press(mine, "Next page")
+    await house.discord.wait(lambda: "Works 5 to 5 of 5" in mine.text)
+    assert await (await ben.slash(house.room, "gallery", member=ada)).until("Works 1 to 4 of 4", files=4)
+    await (await ben.slash(house.room, "gallery", genre="landscape")).until("nothing here yet")
+    shown = art_id(house.works()[0])
+    offered = await ben.type(house.room, "artwork", "id", shown[:3])
+    assert shown in [choice["value"] for choice in offered]
+    assert await (await ben.slash(house.room, "artwork", id=shown)).until("Recipe", files=1)
+    styles = await ben.type(house.room, "stylize", "style", "great", photo=photo())
+    assert [choice["value"] for choice in styles] == ["the-great-wave"]
+
+
+async def test_the_queue_can_be_seen_and_cancelled(house: House) -> None:
+    ada, ben = house.person("Ada"), house.person("Ben")
+    house.engine.open.clear()
+    jobs = [await ada.slash(house.room, "paint", genre="landscape") for _ in range(4)]
+    await jobs[-1].until("in line")
+    queue = await ada.slash(house.room, "queue")
+    await queue.until("4. paint")
+    await (await ben.press(jobs[-1].message, "Cancel")).until("Only the member who started a job")
+    await ada.press(jobs[-1].message, "Cancel")
+    await jobs[-1].until("cancelled")
+    offered = await ada.type(house.room, "cancel", "job", "")
+    assert len(offered) == 3
+    await (await ada.slash(house.room, "cancel", job=offered[0]["value"])).until("Cancelled")
+    house.engine.open.set()
+    await house.discord.wait(lambda: len(house.works()) == 2)
+
+
+async def test_admins_keep_order(house: House) -> None:
+    boss, ada = house.person("Boss", manager=True), house.person("Ada")
+    work = await (await ada.slash(house.room, "paint", genre="landscape")).until(files=1)
+    await (await boss.slash(house.room, "admin ban", member=ada, reason="spam")).until("is banned")
+    await (await ada.slash(house.room, "paint", genre="landscape")).until("ban")
+    await (await boss.slash(house.room, "admin unban", member=ada)).until("no longer banned")
+    await (await boss.slash(house.room, "admin status")).until("idle")
+    await (await boss.slash(house.room, "admin remove", id=art_id(work))).until("deleted")
+    await house.discord.wait(lambda: work.id not in house.room.messages, "the work to be taken down")
+
+
+async def test_privacy_reaches_everything(house: House) -> None:
+    ada, ben = house.person("Ada"), house.person("Ben")
+    mine = await (await ada.slash(house.room, "paint", genre="landscape")).until(files=1)
+    bens = await (await ben.slash(house.room, "paint", genre="landscape")).until(files=1)
+    await ada.press(bens, "gan:1:up")
+    await house.discord.wait(lambda: _count(bens) == "1")
+    await (await ada.slash(house.room, "privacy training", on=False)).until("Nothing of yours")
+    sent = await (await ada.slash(house.room, "privacy export")).until(files=1)
+    with zipfile.ZipFile(io.BytesIO(sent.attachments[0].data)) as archive:
+        assert art_id(mine) in json.dumps(json.loads(archive.read("data.json")))
+    question = await (await ada.slash(house.room, "privacy delete")).until("for good")
+    await ada.press(question, "Delete everything")
+    await house.discord.wait(lambda: "Deleted: 1 works, 1 votes" in question.text)
+    await house.discord.wait(lambda: mine.id not in house.room.messages, "the post to be deleted")
+    assert bens.id in house.room.messages
+
+
+async def test_help_names_what_the_bot_lacks(house: House) -> None:
+    ada = house.person("Ada")
+    await (await ada.slash(house.room, "help")).until("I may do everything I need")
+    silent = house.discord.channel(house.guild, "silent", bot_lacks=1 << 15)
+    told = await (await ada.slash(silent, "help")).until("I may not")
+    assert "attach files" in told.text
+
+
+@pytest.mark.parametrize(
+    ("locale", "name", "queue"), [("de", "malen", "Hier sind"), ("ja", "ペイント", "件"), ("es-ES", "pintar", "Aquí")]
+)
+async def test_other_languages(house: House, locale: str, name: str, queue: str) -> None:
+    person = house.person("Ada", locale=locale)
+    paint = next(c for c in house.discord.commands if c["name"] == "paint")
+    assert paint["name_localizations"][locale] == name
+    answer = await person.slash(house.room, "queue")
+    assert queue in (await answer.until()).text
