@@ -18,6 +18,7 @@ from engine.errors import InvalidRequest, UnknownName
 
 SHAPES = {"square": (512, 512), "wide": (768, 512), "tall": (512, 768), "wall": WALL}  # px
 MORPH_FPS = 24
+SEEDS = 1_000_000  # seeds drawn for who names none: enough to surprise, short enough to tell a friend
 RECENT = 8
 
 
@@ -129,7 +130,7 @@ async def find_stop(request: web.Request, text: str) -> tuple[Stop, str | None]:
     """Read a stop as people type it: an artwork's id, ``genre:seed``, or a genre alone (any seed)."""
     genre, colon, seed = text.partition(":")
     try:
-        return Stop(genre, parse_seed(seed) if colon else secrets.randbits(32)), None
+        return Stop(genre, parse_seed(seed) if colon else secrets.randbelow(SEEDS)), None
     except UnknownName:
         if colon:
             raise
@@ -209,7 +210,7 @@ def number(form: Any, name: str, default: int, low: int, high: int) -> int:
 
 def _seed(form: Any) -> int:
     text = str(form.get("seed", "")).strip()
-    return parse_seed(text) if text else secrets.randbits(32)
+    return parse_seed(text) if text else secrets.randbelow(SEEDS)
 
 
 async def _file(request: web.Request, name: str) -> bytes:

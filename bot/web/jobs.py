@@ -73,7 +73,8 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
 async def end_streams(app: web.Application) -> None:
     """Hang up on pages that follow a job, so that stopping does not wait for them; they come back by themselves."""
-    for task in list(app[STREAMS]):
+    streams = app[STREAMS]
+    for task in list(streams):
         task.cancel()
 
 

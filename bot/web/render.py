@@ -63,7 +63,8 @@ class Pages:
         return web.Response(text=html, status=http_status, content_type="text/html")
 
     def fragment(self, template: str, /, **context: Any) -> str:
-        return self._environment.get_template(f"{template}.html").render(context)
+        """What ``templates/<template>`` makes of ``context`` alone."""
+        return self._environment.get_template(template).render(context)
 
 
 def site(request: web.Request) -> str:

@@ -85,7 +85,8 @@ def guard() -> Middleware:
         if visitor.is_stranger and not _may_look(request):
             if request.method != "GET" or "text/html" not in request.headers.get("Accept", ""):
                 raise web.HTTPUnauthorized(text="Log in first.")
-            response: web.StreamResponse = web.HTTPSeeOther(f"/login?next={quote(request.path_qs)}")
+            headers = {"Location": f"/login?next={quote(request.path_qs)}"}
+            response: web.StreamResponse = web.Response(status=303, headers=headers)
         else:
             response = await handler(request)
         if known is None and not response.prepared and not _sets_cookie(response):
