@@ -33,6 +33,7 @@ from bot.studio.gallery import Gallery
 from bot.studio.people import WEB, Member
 from bot.studio.settings import GuildSettings, guild_settings, is_banned, know, preferences
 from bot.studio.store import Store, drop_job_folder, new_id, one, to_json, unlink_artwork, write_file
+from bot.studio.votes import hotness
 from engine.api import FitRequest, MorphRequest, PaintRequest, Progress, Request, Result, request_from_wire
 from engine.errors import Busy, EngineUnavailable, GanvasError, InvalidRequest, JobCancelled
 
@@ -263,6 +264,25 @@ class Queue:
             InvalidRequest: too large for this house.
         """
         self._check_size(request)
+        taking = self._take(
+            request, member, guild, private, kind, dict(address or {}), parents, photo_owner, age_restricted, key
+        )
+        # Once begun it is finished, also when the caller leaves: no job may stand in the table and not in the line.
+        return await asyncio.shield(asyncio.create_task(taking))
+
+    async def _take(
+        self,
+        request: Request,
+        member: Member,
+        guild: str | None,
+        private: bool | None,
+        kind: str,
+        address: dict[str, Any],
+        parents: Sequence[str],
+        photo_owner: Member | None,
+        age_restricted: bool,
+        key: str | None,
+    ) -> Job:
         job_id = new_id(12)
         options, photos = _split(request)
         for name, data in photos.items():
@@ -281,7 +301,7 @@ class Queue:
                 "id": job_id, "key": key, "member": member.key, "guild": guild,
                 "photo_owner": photo_owner.key if photo_owner and photo_owner != member else None,
                 "command": request.command, "options": to_json(options), "private": int(hidden),
-                "age_restricted": int(nude), "kind": kind, "address": to_json(dict(address or {})),
+                "age_restricted": int(nude), "kind": kind, "address": to_json(address),
                 "parents": to_json(list(parents)), "state": "queued", "units": work_units, "created": time.time(),
             }  # fmt: skip
             columns = ", ".join(row)
@@ -605,6 +625,7 @@ class Queue:
                     "width": output.width, "height": output.height, "frames": output.frames,
                     "size": len(output.data), "sha256": output.sha256, "recipe": to_json(output.recipe),
                     "private": row["private"], "age_restricted": row["age_restricted"], "created": now + number * 1e-6,
+                    "hot": hotness(0.0, now),
                 }  # fmt: skip
                 columns = ", ".join(values)
                 marks = ", ".join("?" * len(values))

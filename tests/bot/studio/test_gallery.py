@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 
 import pytest
@@ -60,6 +61,16 @@ async def test_pages_follow_each_other_without_gap_or_repetition(studio: Studio)
         if len(seen) == 3:  # what comes meanwhile disturbs nothing
             await painted(studio)
     assert (seen, cursor) == (made[::-1], None)
+
+
+async def test_a_new_work_is_hotter_than_an_old_one_that_few_liked(studio: Studio, settings: Settings) -> None:
+    old, new = await painted(studio), await painted(studio)
+    with sqlite3.connect(settings.data / "ganvas.db") as db:
+        db.execute("UPDATE artworks SET created = created - 100 * 86400 WHERE id = ?", [old])
+    db.close()
+    await studio.policy.change(GUILD, window_days=365)
+    await studio.votes.cast(old, voter(BEN), "up")
+    assert ids(await studio.gallery.page(Filter(sort="hot"), viewer=None)) == [new, old]
 
 
 @pytest.mark.parametrize("sort", ["top", "hot"])

@@ -79,6 +79,16 @@ async def test_the_same_key_is_the_same_job(studio: Studio, engine: FakeEngine) 
     assert len(engine.requests) == 1
 
 
+async def test_a_job_whose_sender_left_meanwhile_runs_all_the_same(studio: Studio, engine: FakeEngine) -> None:
+    sending = asyncio.create_task(studio.queue.submit(PAINT, member=ANN, guild=GUILD))
+    await asyncio.sleep(0)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    while not engine.finished:
+        await asyncio.sleep(0.01)
+
+
 async def test_whoever_watches_sees_it_wait_run_and_end(studio: Studio, engine: FakeEngine) -> None:
     engine.gate.clear()
     job = await studio.queue.submit(PAINT, member=HOST, guild="web")
