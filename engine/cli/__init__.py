@@ -46,8 +46,8 @@ COMMANDS = (
     Command("train", "engine.train.cli", "train", "Train a model of your own."),
     Command("gatys", "engine.train.gatys", "command", "Paint over a photo by optimisation, slowly and well."),
     Command("evaluate", "engine.evaluate.cli", "evaluate", "Measure a model against a folder of paintings."),
-    Command("finetune", "engine.nightly", "command", "Let the painter learn from votes."),
-    Command("simulate", "engine.simulate", "command", "Play many nights of learning with made-up voters."),
+    Command("finetune", "engine.nightly.cli", "finetune", "Let the painter learn from votes."),
+    Command("simulate", "engine.nightly.cli", "simulate", "Play many nights of learning with made-up voters."),
     Command("serve", "engine.server", "serve", "Serve the engine over HTTP."),
     Command("bench", "engine.cli.bench", "bench", "Measure how fast every model runs on this machine."),
 )
@@ -130,10 +130,11 @@ def _complain(sentence: str) -> int:
 
 
 def main() -> NoReturn:
-    """Run ``sys.argv`` and exit; a termination signal cleans up like Ctrl+C."""
+    """Run ``sys.argv`` and exit; a termination signal cleans up like Ctrl+C, also where a shell ignores Ctrl+C."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)
     sys.exit(run(sys.argv[1:]))
