@@ -41,7 +41,7 @@ class BotProcess:
         file = self.folder / "bot.log"
         return file.read_text("utf-8", "replace") if file.exists() else ""
 
-    async def start(self) -> None:
+    async def start(self, within: float = 30) -> None:
         """Start it and wait until it is on Discord."""
         before = self.discord.identifies
         with (self.folder / "bot.log").open("ab") as log:
@@ -49,7 +49,15 @@ class BotProcess:
                 sys.executable, "-m", "bot", cwd=self.folder, env=self.env, stdout=log, stderr=log
             )
         try:
-            await self.discord.wait(lambda: self.discord.identifies > before and self.discord.commands, "the bot")
+
+            def up() -> bool:
+                assert self.process is not None
+                ended = self.process.returncode is not None
+                return ended or bool(self.discord.identifies > before and self.discord.commands)
+
+            await self.discord.wait(up, "the bot", within)
+            if self.process.returncode is not None:
+                raise AssertionError(f"The bot ended with {self.process.returncode}.")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log[-4000:]}") from None
 
@@ -90,6 +98,7 @@ class House:
     def check(self) -> None:
         """Assert what holds after every test: no rule broken, nobody mentioned, no picture without words."""
         assert self.discord.violations == []
+        assert self.discord.mentioning == []
         for message in self.works():
             assert all(a.description for a in message.attachments), "a picture without alternative text"
         assert "Traceback" not in self.bot.log, self.bot.log[-6000:]

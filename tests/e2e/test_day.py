@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 from conftest import House
-from discordstandin import Message
+from discordstandin import Message, Person
 from PIL import Image
 
 
@@ -40,20 +40,36 @@ async def test_stylize_paint_and_morph(house: House) -> None:
     assert len(house.works()) == 4
 
 
+async def votes_become(person: Person, work: Message, up: int, down: int) -> None:
+    """Look at the card of a work until it shows these votes."""
+    for _ in range(60):
+        card = await (await person.press(work, "Info")).until("Votes", files=1)
+        if f"❤ {up} · 👎 {down}" in card.text:
+            return
+        await person.settle(0.5)
+    raise AssertionError(f"The votes did not become {up} and {down}: {card.text}")
+
+
 async def test_votes_by_reaction_and_button_are_one_ledger(house: House) -> None:
     ada, ben, cem = house.person("Ada"), house.person("Ben"), house.person("Cem")
     work = await (await ada.slash(house.room, "paint", genre="flower-painting")).until(files=1)
-    await ben.react(work, "❤️")
-    await cem.press(work, "gan:1:up")
+    await ben.react(work, "❤️", times=2)  # the gateway may say it twice
+    await votes_become(ada, work, 1, 0)
+    await cem.press(work, "gan:1:up", times=2)
     await house.discord.wait(lambda: _count(work) == "2")
+    await ben.react(work, "👍", burst=True)  # another emoji for it is still one vote
+    await ben.unreact(work, "❤️")
     await cem.press(work, "gan:1:up")  # pressed again: taken back
     await house.discord.wait(lambda: _count(work) == "1")
     own = await ada.press(work, "gan:1:up")
     await house.discord.wait(lambda: len(own.messages) > 1)
     assert own.messages[-1].ephemeral
-    await ben.unreact(work, "❤️")
+    assert "your own work" in own.text
+    young = house.person("Young", days=1)
+    await young.react(work, "❤️")  # too young an account: ignored in silence
+    await ben.unreact(work, "👍", burst=True)
     await cem.press(work, "gan:1:down")
-    await house.discord.wait(lambda: _count(work) == "")
+    await votes_become(ada, work, 0, 1)
 
 
 def _count(work: Message) -> str:

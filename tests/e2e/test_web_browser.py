@@ -372,7 +372,7 @@ def test_nobody_is_shut_out(house: House, photo: Path, size: str, scheme: str) -
         work = browser.driver.current_url.removeprefix(house.url)
         found = {work: browser.unreachable()}
         for page in (
-            "/", "/paint", "/morph", "/gallery", "/queue", "/diary", "/me", "/login", "/nowhere", "/host",
+            "/", "/paint", "/morph", "/gallery", "/queue", "/duel", "/diary", "/me", "/login", "/nowhere", "/host",
             "/host/models", "/host/settings", "/host/bans", "/host/logs",
         ):  # fmt: skip
             browser.driver.get(house.url + page)

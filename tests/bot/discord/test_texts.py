@@ -24,9 +24,9 @@ def spoken() -> set[str]:
     found = {*GENRE_NAMES.values(), *NEEDED.values()}
     for file in BOT.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "say" and node.args:
-                if isinstance(node.args[0], ast.Constant):
-                    found.add(node.args[0].value)
+            match node:
+                case ast.Call(func=ast.Name(id="say"), args=[ast.Constant(value=sentence), *_]):
+                    found.add(sentence)
     return found
 
 

@@ -110,7 +110,10 @@ class StandIn:
         self.identifies = self.resumes = 0
         self._sessions: dict[str, Session] = {}
         self._dms: dict[int, Channel] = {}
-        self._faults: list[tuple[str, re.Pattern[str], int, Callable[[], web.Response]]] = []
+        self.mentioning: list[str] = []  # messages that could have rung somebody
+        self._faults: list[tuple[str, re.Pattern[str], bool, Callable[[], web.Response]]] = []
+        self._held: list[tuple[str, re.Pattern[str]]] = []
+        self._healed = asyncio.Event()
         self._buckets: dict[tuple[str, str], deque[float]] = defaultdict(deque)
         self._created: list[float] = []
         self._changed = asyncio.Condition()
@@ -134,6 +137,7 @@ class StandIn:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.heal()
         for session in self._sessions.values():
             if session.socket is not None:
                 await session.socket.close(code=1001)
@@ -163,9 +167,13 @@ class StandIn:
         self.clock.ahead += minutes * 60 + seconds
 
     def fail(
-        self, method: str, path: str, status: int, *, times: int = 1, code: int = 0, retry_after: float = 0.2
-    ) -> None:
-        """Answer the next ``times`` requests whose path matches the pattern with an error instead of doing them."""
+        self, method: str, path: str, status: int, *, times: int = 1, code: int = 0, retry_after: float = 0.2,
+        files: bool = False,
+    ) -> None:  # fmt: skip
+        """Answer the next ``times`` requests whose path matches the pattern with an error instead of doing them.
+
+        ``files``: only requests that carry files.
+        """
 
         def answer() -> web.Response:
             body: Json = {"code": code, "message": f"stand-in fault {status}"}
@@ -175,7 +183,18 @@ class StandIn:
                 headers = {"Via": "1.1 stand-in", "Retry-After": str(retry_after)}
             return _json(body, status=status, headers=headers)
 
-        self._faults += [(method, re.compile(path), 1, answer)] * times
+        self._faults += [(method, re.compile(path), files, answer)] * times
+
+    def hold(self, method: str, path: str) -> None:
+        """Do the matching requests, but let the bot wait for their answers until :meth:`heal`."""
+        self._held.append((method, re.compile(path)))
+        self._healed.clear()
+
+    def heal(self) -> None:
+        """Take all faults away."""
+        self._faults.clear()
+        self._held.clear()
+        self._healed.set()
 
     # ---- the world, as tests build it ----
 
@@ -410,7 +429,8 @@ class StandIn:
         path = "/" + request.match_info["path"]
         self.requests.append((request.method, path))
         for fault in list(self._faults):
-            if fault[0] == request.method and fault[1].search(path):
+            carries = request.content_type.startswith("multipart/") or not fault[2]
+            if fault[0] == request.method and fault[1].search(path) and carries:
                 self._faults.remove(fault)
                 await request.read()
                 return fault[3]()
@@ -433,6 +453,8 @@ class StandIn:
             return _json(refusal.body(), status=refusal.status, headers=headers)
         finally:
             await self._notify()
+        if any(request.method == method and pattern.search(path) for method, pattern in self._held):
+            await self._healed.wait()
         if answer is None:
             return web.Response(status=204, headers=headers)
         return _json(answer, headers=headers)
@@ -563,6 +585,7 @@ class StandIn:
     def _apply(self, message: Message, body: Json, files: dict[str, bytes], limit: int) -> None:
         """Edit ``message`` as a PATCH does: what is not named stays."""
         rules.check_message(body, files, limit, new=False)
+        self._watch_mentions(body)
         if message.flags & rules.COMPONENTS_V2 and (body.get("content") or body.get("embeds")):
             raise rules.invalid("content", "cannot be used with the components v2 flag")
         if "content" in body:
@@ -587,6 +610,7 @@ class StandIn:
         self, channel: Channel, body: Json, files: dict[str, bytes], limit: int, *, flags: int = 0, **more: Any
     ) -> Message:
         rules.check_message(body, files, limit, new=True)
+        self._watch_mentions(body)
         flags |= (body.get("flags") or 0) & (rules.EPHEMERAL | rules.COMPONENTS_V2)
         message = Message(
             self.clock.snowflake(), channel, self.bot, body.get("content") or "",
@@ -596,6 +620,12 @@ class StandIn:
         message.attachments = self._take_files(channel, body, files, ephemeral=message.ephemeral)
         channel.messages[message.id] = message
         return message
+
+    def _watch_mentions(self, body: Json) -> None:
+        text = body.get("content") or ""
+        allowed = body.get("allowed_mentions")
+        if re.search(r"<@[!&]?\d+>|@everyone|@here", text) and (allowed is None or allowed.get("parse") != []):
+            self.mentioning.append(text)
 
     async def _announce(self, name: str, message: Message) -> None:
         if message.ephemeral or not self.bot_permissions(message.channel) & rules.VIEW_CHANNEL:
