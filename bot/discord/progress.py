@@ -14,7 +14,7 @@ import discord
 from bot.discord.address import Address
 from bot.discord.buttons import cancel_view
 from bot.discord.texts import Voice
-from bot.studio import Job, JobStatus
+from bot.studio import Job, JobStatus, Member
 
 if TYPE_CHECKING:
     from bot.discord.client import Ganvas
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVERY = 2.0  # s between two edits of one message, at least
+STEP = 5  # s
 BAR = 12  # characters
 
 
@@ -33,8 +34,25 @@ def status_text(status: JobStatus, say: Voice, now: float) -> str:
         filled = round(BAR * status.share)
         line = f"{say('At work')} {'▰' * filled}{'▱' * (BAR - filled)} {status.share:.0%}"
     if status.eta is not None:
-        line += " " + say("Ready {when}.", when=f"<t:{int(now + status.eta)}:R>")  # Discord counts it down by itself
+        when = STEP * round((now + status.eta) / STEP)  # in steps, or each new estimate would cost an edit
+        line += " " + say("Ready {when}.", when=f"<t:{when}:R>")  # Discord counts it down by itself
     return line
+
+
+class _Watch:
+    """One job that is followed."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.status: JobStatus | None = None
+        self.changed = asyncio.Event()
+        self.over = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    def end(self) -> None:
+        """Let it come to its end after the edit that is under way."""
+        self.over.set()
+        self.changed.set()
 
 
 class Progress:
@@ -42,71 +60,66 @@ class Progress:
 
     def __init__(self, bot: Ganvas) -> None:
         self._bot = bot
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._ends: dict[str, asyncio.Event] = {}
-        self.jobs: dict[str, tuple[Job, JobStatus | None]] = {}  # what autocomplete offers, from RAM
+        self._watches: dict[str, _Watch] = {}
+
+    def jobs(self, member: Member) -> list[tuple[Job, JobStatus | None]]:
+        """Return somebody's jobs that are followed, from RAM."""
+        return [(watch.job, watch.status) for watch in self._watches.values() if watch.job.member == member]
 
     def follow(self, job: Job) -> None:
         """Begin to follow a job, unless it is followed already."""
-        if job.id not in self._tasks and job.kind == "discord" and job.state in ("queued", "running"):
-            self._ends[job.id] = asyncio.Event()
-            self.jobs[job.id] = (job, None)
-            self._tasks[job.id] = asyncio.create_task(self._follow(job), name=f"progress of {job.id}")
+        if job.id not in self._watches and job.kind == "discord" and job.state in ("queued", "running"):
+            watch = self._watches[job.id] = _Watch(job)
+            watch.task = asyncio.create_task(self._follow(watch), name=f"progress of {job.id}")
 
     async def stop(self, job_id: str) -> None:
         """Wait until nothing will touch the status message any more; asked before the result goes into it."""
-        if job_id in self._tasks:
-            self._ends[job_id].set()
-            await asyncio.wait([self._tasks[job_id]])
+        watch = self._watches.get(job_id)
+        if watch is not None and watch.task is not None:
+            watch.end()
+            await asyncio.wait([watch.task])
 
     async def close(self) -> None:
         """Stop following anything."""
-        tasks = list(self._tasks.values())
+        tasks = [watch.task for watch in self._watches.values() if watch.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _follow(self, job: Job) -> None:
-        address = Address(**job.address)
-        say = Voice(address.language)
-        end = self._ends[job.id]
-        latest: JobStatus | None = None
-        changed = asyncio.Event()
-
-        async def listen() -> None:
-            nonlocal latest
-            async for status in self._bot.studio.queue.watch(job.id):
-                latest = status
-                if status.state not in ("queued", "running"):
-                    break
-                self.jobs[job.id] = (job, status)
-                changed.set()
-            end.set()
-
-        listener = asyncio.create_task(listen(), name=f"status of {job.id}")
-        shown, at = "", 0.0
+    async def _follow(self, watch: _Watch) -> None:
+        listener = asyncio.create_task(self._listen(watch), name=f"status of {watch.job.id}")
         try:
-            while not end.is_set():
-                await _either(changed, end)
-                if end.is_set():
-                    return
-                changed.clear()
-                await _sleep_or(end, at + EVERY - time.monotonic())
-                if end.is_set() or latest is None:
-                    continue
-                text = status_text(latest, say, time.time())
-                if text != shown:
-                    await self._show(address, job, text, say)
-                    shown, at = text, time.monotonic()
+            await self._keep_true(watch)
         except (discord.HTTPException, aiohttp.ClientError) as error:
-            log.info("The status of job %s is not shown any more: %s", job.id, error)
+            log.info("The status of job %s is not shown any more: %s", watch.job.id, error)
         finally:
             listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listener
-            self._tasks.pop(job.id, None)
-            self._ends.pop(job.id, None)
-            self.jobs.pop(job.id, None)
+            await asyncio.gather(listener, return_exceptions=True)
+            del self._watches[watch.job.id]
+
+    async def _listen(self, watch: _Watch) -> None:
+        async for status in self._bot.studio.queue.watch(watch.job.id):
+            if status.state not in ("queued", "running"):
+                break
+            watch.status = status
+            watch.changed.set()
+        watch.end()
+
+    async def _keep_true(self, watch: _Watch) -> None:
+        address = Address(**watch.job.address)
+        say = Voice(address.language)
+        shown, at = "", -EVERY
+        while True:
+            await watch.changed.wait()
+            watch.changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, at + EVERY - time.monotonic())):
+                    await watch.over.wait()
+            if watch.over.is_set():
+                return
+            if watch.status is not None and (text := status_text(watch.status, say, time.time())) != shown:
+                await self._show(address, watch.job, text, say)
+                shown, at = text, time.monotonic()
 
     async def _show(self, address: Address, job: Job, text: str, say: Voice) -> None:
         view = cancel_view(job.id, say)
@@ -114,19 +127,3 @@ class Progress:
             await self._bot.webhook(address.token).edit_message(address.message, content=text, view=view)
         elif address.reachable:
             await self._bot.message(address.channel, address.message).edit(content=text, view=view)
-
-
-async def _either(*events: asyncio.Event) -> None:
-    tasks = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def _sleep_or(event: asyncio.Event, seconds: float) -> None:
-    if seconds > 0:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await event.wait()

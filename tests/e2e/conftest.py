@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 class BotProcess:
     """The bot, as a host runs it."""
 
-    def __init__(self, folder: Path, discord: StandIn, engine: FakeEngine, **more: str) -> None:
-        self.folder, self.discord = folder, discord
+    def __init__(
+        self, folder: Path, discord: StandIn, engine: FakeEngine, *, command: Sequence[str] = ("-m", "bot"), **more: str
+    ) -> None:
+        self.folder, self.discord, self.command = folder, discord, command
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("GANVAS_", "DISCORD_"))}
         self.env = clean | {
             "PYTHONPATH": str(ROOT),
@@ -46,7 +48,7 @@ class BotProcess:
         before = self.discord.identifies
         with (self.folder / "bot.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bot", cwd=self.folder, env=self.env, stdout=log, stderr=log
+                sys.executable, *self.command, cwd=self.folder, env=self.env, stdout=log, stderr=log
             )
         try:
 

@@ -20,9 +20,8 @@ async def complete_job(interaction: discord.Interaction[Ganvas], current: str) -
     """Offer one's jobs that are not done."""
     bot = interaction.client
     say, me = bot.private_voice(interaction), member_of(interaction.user)
-    mine = [(job, status) for job, status in bot.progress.jobs.values() if job.member == me]
     choices = []
-    for job, status in mine[:25]:
+    for job, status in bot.progress.jobs(me)[:25]:
         state = say("At work") if status and status.state == "running" else say("Waiting")
         choices.append(app_commands.Choice(name=f"{job.command} · {job.id} · {state}"[:100], value=job.id))
     return [choice for choice in choices if current.lower() in choice.name.lower()]
