@@ -4,7 +4,8 @@ A palette per frame (what Pillow makes of RGB frames) flickers and costs 768 byt
 from frame to frame, and the crawl has to be stored.  Here all frames share 255 colours, found by k-means over a
 histogram of all of them; a dither of blue noise is fixed to the screen, so what doesn't move is the same index again,
 and becomes the 256th, transparent one.  Mapping a frame is one addition and one look-up in a cube of colours.
-On a 72-frame 512 px morph: 1.5 s instead of 13 s, 70% of the bytes, a higher PSNR and less flicker than Pillow's own.
+Against Pillow's own, on 72 frames of one photo turning into another at 512 px: a ninth of the time, 70% of the bytes,
+the same PSNR after a slight blur (39 dB), less flicker.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ COLOURS: Final = 255
 UNCHANGED: Final = 255  # the transparent index: keep what the frame before showed
 _SAMPLE: Final = 400_000  # pixels the palette is made from
 _HISTOGRAM_BITS: Final = 5
-_CUBE_BITS: Final = 6
+_CUBE_BITS: Final = 5
 _DITHER: Final = 12.0  # peak to peak, in levels; about the distance between neighbours of 255 colours
 
 
@@ -127,14 +128,15 @@ def _closest(points: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArr
 
 
 def _nearest(palette: Pixels) -> Pixels:
-    """Return the index of the nearest colour for each cell of a cube of 64 levels a channel, flat."""
-    middle = (np.arange(1 << _CUBE_BITS) * 4 + 2).astype(np.uint8)
-    cells = np.stack(np.meshgrid(middle, middle, middle, indexing="ij"), -1).reshape(512, 512, 3)
-    colours = Image.new("P", (1, 1))
-    colours.putpalette(palette.tobytes())
-    # Pillow looks a colour up among its neighbours only, thirty times as fast as distances to all.
-    indices = Image.fromarray(cells).quantize(palette=colours, dither=Image.Dither.NONE)
-    cube = np.asarray(indices).ravel().copy()
+    """Return the index of the nearest colour for each cell of a cube of 32 levels a channel, flat.
+
+    Pillow's ``quantize(palette=...)`` is as quick but only near: 1 dB worse over a morph.  64 levels would gain 0.2 dB
+    for 0.4 s.
+    """
+    size = 256 >> _CUBE_BITS
+    middle = np.arange(1 << _CUBE_BITS, dtype=np.float32) * size + (size - 1) / 2
+    cells = np.stack(np.meshgrid(middle, middle, middle, indexing="ij"), -1).reshape(-1, 3)
+    cube = _closest(cells, palette.astype(np.float32)).astype(np.uint8)
     cube[_key(palette, _CUBE_BITS)] = np.arange(len(palette))  # a colour of the palette is always itself
     return cube
 
