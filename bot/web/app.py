@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from bot.config import Settings
 from bot.studio import Studio
-from bot.web import artwork, catalogue, create, diary, gallery, health, host, jobs, me
+from bot.web import artwork, catalogue, create, diary, duel, gallery, health, host, jobs, me
 from bot.web.errors import explain
 from bot.web.keys import LOGS, PAGES, PHOTOS, SESSIONS, SETTINGS, STUDIO
 from bot.web.logs import RecentLogs
@@ -77,7 +77,10 @@ def create_app(studio: Studio, settings: Settings) -> web.Application:
             web.post(ART + "/make/{way:wall|enlarge|vary|replay}", artwork.remake),
             web.post(ART + "/private", artwork.set_private),
             web.post(ART + "/delete", artwork.remove),
+            web.get("/duel", duel.duel_page),
+            web.post("/duel/{id:[a-z0-9]{1,32}}", duel.choose),
             web.get("/diary", diary.diary_page),
+            web.get("/diary/{id}/{name}", diary.sheet),
             web.get("/me", me.page),
             web.post("/me", me.prefer),
             web.post("/me/export", me.export),

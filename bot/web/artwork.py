@@ -49,7 +49,7 @@ async def picture(request: web.Request) -> web.StreamResponse:
     file = await request.app[STUDIO].gallery.file(
         work.id, viewer=request[VISITOR].member, moderator=request[VISITOR].is_host
     )
-    headers = {"Content-Type": file.media_type, "ETag": f'"{file.sha256}"'}
+    headers = {"Content-Type": file.media_type}
     if request.path.endswith("/download"):
         name = f"ganvas-{work.id}.{'jpg' if work.format == 'jpeg' else work.format}"
         headers["Content-Disposition"] = f'attachment; filename="{name}"'

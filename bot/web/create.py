@@ -157,7 +157,8 @@ async def submit(
     digest = hashlib.sha256(f"{request.path} {said}".encode()).hexdigest()
     job = await request.app[STUDIO].queue.submit(
         wanted, member=member, guild=WEB, private="private" in form if private is None else private,
-        address=address or {}, parents=parents, photo_owner=member,
+        address=address or {}, parents=parents,
+        photo_owner=member if isinstance(wanted, StylizeRequest) else None,
         key=f"web:{member.id}:{digest}" if form.get("nonce") else None,
     )  # fmt: skip
     if "application/json" in request.headers.get("Accept", ""):

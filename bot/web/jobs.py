@@ -11,8 +11,10 @@ from typing import Any
 from aiohttp import web
 
 from bot.studio import Artwork, Job, JobStatus, NotFound, Studio
-from bot.web.keys import PAGES, STUDIO, VISITOR
+from bot.web import catalogue
+from bot.web.keys import PAGES, PHOTOS, STUDIO, VISITOR
 from bot.web.render import duration, plain
+from engine.errors import GanvasError
 
 FINAL = ("delivered", "failed", "cancelled")
 STREAMS: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("streams", set)
@@ -42,8 +44,13 @@ async def job_page(request: web.Request) -> web.Response:
     if "replay" in job.address:
         with contextlib.suppress(NotFound):
             original = await studio.gallery.get(job.address["replay"], viewer=request[VISITOR].member)
+    photo = None
+    if status.state != "delivered" and "photo" in job.address:
+        with contextlib.suppress(GanvasError):
+            photo = await request.app[PHOTOS].get(job.address["photo"], request[VISITOR].member)
+    title = job_title(job, await catalogue.titles(studio))
     return await request.app[PAGES].page(
-        request, "job", job=job, view=describe(job, status), works=works, original=original, title=job_title(job)
+        request, "job", job=job, view=describe(job, status), works=works, original=original, title=title, photo=photo
     )
 
 
@@ -112,7 +119,13 @@ async def queue_page(request: web.Request) -> web.Response:
     recent = await studio.queue.jobs(member, active=False, limit=20)
     done = [(job, await _works(studio, job, request)) for job in recent if job.state in FINAL]
     return await request.app[PAGES].page(
-        request, "queue", active=active, done=done, overview=await studio.queue.overview(), title_of=job_title
+        request,
+        "queue",
+        active=active,
+        done=done,
+        overview=await studio.queue.overview(),
+        title_of=job_title,
+        titles=await catalogue.titles(studio),
     )
 
 
@@ -124,12 +137,12 @@ async def _works(studio: Studio, job: Job, request: web.Request) -> list[Artwork
     return works
 
 
-def job_title(job: Job) -> str:
+def job_title(job: Job, titles: dict[str, str]) -> str:
     """What the job makes, in words."""
     options: dict[str, Any] = job.options
     if job.command == "stylize":
         name = options.get("style") or options.get("model")
-        return f"A photo as {plain(name)}" if name else "A photo in your own style"
+        return f"A photo as {titles.get(name, plain(name))}" if name else "A photo in your own style"
     if job.command == "paint":
         count = options.get("count", 1)
         return plain(options.get("genre")) + (f", {count} paintings" if count > 1 else "")

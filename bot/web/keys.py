@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bot.web.logs import RecentLogs
     from bot.web.photos import Photos
     from bot.web.render import Pages
-    from bot.web.session import Sessions
+    from bot.web.session import Sessions, Visitor
 
 STUDIO: web.AppKey[Studio] = web.AppKey("studio", Studio)
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
@@ -21,4 +21,4 @@ SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions")
 PAGES: web.AppKey[Pages] = web.AppKey("pages")
 PHOTOS: web.AppKey[Photos] = web.AppKey("photos")
 LOGS: web.AppKey[RecentLogs] = web.AppKey("logs")
-VISITOR = "visitor"  # of a request
+VISITOR: web.RequestKey[Visitor] = web.RequestKey("visitor")  # of a request

@@ -37,6 +37,7 @@ RATES = {  # path prefix of a POST (or of live previews): how many a minute
     "/": 120,
 }
 PREVIEWS_A_MINUTE = 600
+LOGIN_BYTES = 16_384  # strangers are listened to no longer
 
 
 class Bucket:
@@ -80,14 +81,14 @@ def guard() -> Middleware:
         visitor = known or sessions.fresh()
         request[VISITOR] = visitor
         _limit(request, bucket)
-        if request.method not in ("GET", "HEAD"):
-            await _check_origin(request, is_known=known is not None)
         if visitor.is_stranger and not _may_look(request):
             if request.method != "GET" or "text/html" not in request.headers.get("Accept", ""):
                 raise web.HTTPUnauthorized(text="Log in first.")
             headers = {"Location": f"/login?next={quote(request.path_qs)}"}
             response: web.StreamResponse = web.Response(status=303, headers=headers)
         else:
+            if request.method not in ("GET", "HEAD"):
+                await _check_origin(request, is_known=known is not None)
             response = await handler(request)
         if known is None and not response.prepared and not _sets_cookie(response):
             sessions.write(request, response, visitor)
@@ -107,19 +108,23 @@ def _may_look(request: web.Request) -> bool:
 
 
 def _check_host(request: web.Request) -> None:
-    """Without a token only names of this machine are answered, so that no foreign site can rebind its name to us."""
+    """Without a token only this machine itself is answered: no foreign site that rebinds its name to us, no proxy."""
     if request.app[SESSIONS].token:
         return
     name = urlsplit(f"//{request.host}").hostname or ""
-    public = urlsplit(str(request.app[SETTINGS].public_url or "")).hostname
-    if not is_loopback(name) and name != public:
-        raise web.HTTPMisdirectedRequest(text="This studio answers only to this machine's own name.")
+    if not is_loopback(name) or "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
+        raise web.HTTPMisdirectedRequest(
+            text="This studio answers only to this machine's own name; to open it to others the host sets web_token."
+        )
 
 
 async def _check_origin(request: web.Request, *, is_known: bool) -> None:
     """A form must come from our own page: same origin where the browser says so, and with the session's CSRF token."""
+    if request.path == "/login" and (request.content_length is None or request.content_length > LOGIN_BYTES):
+        raise web.HTTPRequestEntityTooLarge(LOGIN_BYTES, request.content_length or 0)
     origin = request.headers.get("Origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.host
+    ours = (request.host, urlsplit(request.app[SETTINGS].public_url or "").netloc)
+    foreign = origin is not None and urlsplit(origin).netloc not in ours
     token = request.headers.get("X-CSRF-Token") or str((await request.post()).get("csrf", ""))
     if foreign or not is_known or not request.app[SESSIONS].csrf_ok(request[VISITOR], token):
         raise web.HTTPForbidden(text="This form has grown stale; reload the page and send it again.")
@@ -132,7 +137,8 @@ def _limit(request: web.Request, bucket: Bucket) -> None:
         prefix, per_minute = "previews", PREVIEWS_A_MINUTE
     else:
         return
-    wait = bucket.wait(f"{prefix} {request.remote}", per_minute)
+    visitor = request[VISITOR]
+    wait = bucket.wait(f"{prefix} {request.remote if visitor.is_stranger else visitor.id}", per_minute)
     if wait:
         raise web.HTTPTooManyRequests(
             headers={"Retry-After": str(int(wait) + 1)},

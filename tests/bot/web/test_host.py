@@ -12,12 +12,14 @@ import pytest
 from test_security import code_of, login
 from visits import TOKEN, photo_bytes
 
-from bot.studio import HOST, Filter, Studio
+from bot.studio import HOST, Filter, Member, Night, Studio
+from engine.api import PaintRequest
 from engine.errors import EngineUnavailable
 
+CLEO = Member("discord", "5", "Cleo")
 PAGES = (
-    "/", "/paint", "/morph", "/gallery", "/queue", "/diary", "/me", "/login", "/host", "/host/settings", "/host/bans",
-    "/host/models", "/host/logs",
+    "/", "/paint", "/morph", "/gallery", "/queue", "/duel", "/diary", "/me", "/login", "/host", "/host/settings",
+    "/host/bans", "/host/models", "/host/logs",
 )  # fmt: skip
 
 
@@ -144,3 +146,36 @@ async def test_everything_of_mine_comes_as_one_file_and_goes_for_good(host: Any,
     assert response.status == 200 and "It is gone" in page
     assert (await studio.gallery.page(Filter(member=HOST), viewer=HOST)).items == ()
     assert (await host.get(photo["href"]))[0].status == 404
+
+
+async def test_a_duel_is_blind_until_the_choice(host: Any, studio: Studio) -> None:
+    _, page = await host.get("/duel")
+    assert "no two new paintings" in page
+    works = []
+    for seed in (1, 2):
+        job = await studio.queue.submit(PaintRequest(genre="landscape", seed=seed), member=CLEO, guild="web")
+        async for status in studio.queue.watch(job.id):
+            works = [*works, *status.artworks]
+    _, page = await host.get("/duel")
+    assert "Cleo" not in page and "seed" not in page and all(f"/art/{work}/thumb" in page for work in works)
+    duel = page.partition('action="/duel/')[2].partition('"')[0]
+    response, page = await host.post(f"/duel/{duel}", {"choice": "both"})
+    assert response.status == 400 and "first, second, neither" in page
+    _, page = await host.post(f"/duel/{duel}", {"choice": "first"})
+    assert "You chose" in page and "Cleo" in page
+
+
+async def test_the_diary_tells_of_each_night(host: Any, studio: Studio) -> None:
+    gate = [{"name": "KID", "value": 0.0213, "limit": "at most 0.022", "passed": True}]
+    diary = {"why": "It passed the gate.", "votes": {"counted": 41, "voters": 7, "works": 12}, "gate": gate}
+    await studio.nights.record(Night("n1", "promoted", 1_790_000_000.0, diary=diary))
+    folder = studio.nights.folder / "n1"
+    folder.mkdir(parents=True)
+    (folder / "before-and-after.webp").write_bytes(photo_bytes())
+    (folder / "votes.jsonl").write_text("secret")
+    _, page = await host.get("/diary")
+    assert "It passed the gate." in page and "41 votes of 7 people on 12 works" in page and "0.0213" in page
+    response, _ = await host.get("/diary/n1/before-and-after.webp")
+    assert (response.status, response.content_type) == (200, "image/webp")
+    for path in ("/diary/n1/votes.jsonl", "/diary/n1/..%2f..%2fganvas.db", "/diary/n9/before-and-after.webp"):
+        assert (await host.get(path))[0].status == 404

@@ -31,6 +31,8 @@ async def test_on_loopback_only_names_of_this_machine_are_answered(host: Any) ->
     for name in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8080", "192.168.0.9"):
         response, page = await host.get("/", headers={"Host": name})
         assert response.status == 421 and "csrf" not in page.partition("<body>")[2]
+    response, _ = await host.get("/", headers={"X-Forwarded-For": "203.0.113.9"})
+    assert response.status == 421  # a proxy brought a stranger
     for name in ("localhost:8080", "127.0.0.1", "[::1]:8080"):
         response, _ = await host.get("/", headers={"Host": name})
         assert response.status == 200
@@ -113,6 +115,8 @@ async def test_strangers_see_only_the_door(serve: Any, studio: Studio) -> None:
     assert response.status == 401
     response, _ = await browser.post("/paint", {"genre": "landscape"})
     assert response.status == 401
+    response, _ = await browser.post("/login", {"token": "x" * 20_000})
+    assert response.status == 413
     response, _ = await browser.get("/healthz")
     assert response.status == 200
 
