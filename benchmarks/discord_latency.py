@@ -23,9 +23,9 @@ SELF = str(Path(__file__).resolve())
 ROOT = Path(SELF).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "e2e")]
 
-from conftest import BotProcess  # noqa: E402
 from discordstandin import InteractionFailed, StandIn  # noqa: E402
 from fakeengine import FakeEngine  # noqa: E402
+from realhouse import BotProcess  # noqa: E402
 
 
 def run_watched() -> int:

@@ -10,7 +10,7 @@ from discord import app_commands
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "bot" / "discord"))
-from commands import offline  # noqa: E402
+from offlinebot import offline  # noqa: E402
 
 
 def commands_of(group: app_commands.Group | app_commands.Command, prefix: str = "/") -> list[tuple[str, list[str]]]:

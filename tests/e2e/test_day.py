@@ -8,9 +8,9 @@ import re
 import zipfile
 
 import pytest
-from conftest import House
 from discordstandin import Message, Person
 from PIL import Image
+from realhouse import House
 
 
 def photo(colour: str = "teal") -> tuple[str, bytes]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import BotProcess, House
 from discordstandin import MIB, TOKEN
 from fakeengine import FakeEngine
+from realhouse import BotProcess, House
 from test_day import art_id, photo, votes_become
 
 
@@ -18,9 +18,9 @@ def shown(house: House) -> list[str]:
 
 async def test_a_killed_bot_delivers_after_its_restart_once(house: House) -> None:
     ada = house.person("Ada")
-    house.discord.fail("PATCH", r"/webhooks/.*/messages/", 500, times=50)  # rendered, but Discord does not take it
+    house.discord.fail("PATCH", r"/webhooks/.*/messages/", 500, files=True, times=50)  # rendered, but never taken
     answers = [await ada.slash(house.room, "paint", genre="landscape", count=count) for count in (1, 3)]
-    await house.discord.wait(lambda: len(house.engine.ran) == 2, "the works to be rendered")
+    await house.discord.wait(lambda: len(set(house.discord.faulted)) == 2, "both deliveries to be tried")
     await house.bot.kill()
     house.discord.heal()
     await house.bot.start()
@@ -204,7 +204,7 @@ async def test_a_wrong_token_ends_with_one_sentence(house: House, tmp_path: Path
     (tmp_path / "second").mkdir()
     async with FakeEngine() as engine:
         other = BotProcess(tmp_path / "second", house.discord, engine, DISCORD_TOKEN=TOKEN + "x")
-        with pytest.raises(AssertionError, match="Discord refuses DISCORD_TOKEN"):
+        with pytest.raises(AssertionError, match="Discord does not accept DISCORD_TOKEN"):
             await other.start(within=20)
         assert "Traceback" not in other.log
         await other.stop()

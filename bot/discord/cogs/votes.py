@@ -175,13 +175,15 @@ class Votes(commands.Cog):
         except discord.NotFound:
             await self.bot.studio.gallery.post_deleted(PLATFORM, [post.message])
             return
-        guild_id = message.guild.id if message.guild else None
-        if guild_id is None:
-            return
+        # The work knows its guild; a message fetched by ids alone, and a guild without its members, do not.
+        guild = (await self.bot.studio.gallery.get(art_id, viewer=None, moderator=True)).guild
+        if guild is None:
+            return  # reactions in direct messages are no votes
+        guild_id = int(guild.removeprefix(f"{PLATFORM}:"))
         found: dict[tuple[str, bool], list[Voter]] = {}
         for reaction in message.reactions:
             emoji = emoji_key(reaction.emoji)
-            if await self.bot.studio.votes.value_of(emoji, guild_key(guild_id)):
+            if await self.bot.studio.votes.value_of(emoji, guild):
                 for kind in KINDS:
                     users = [user async for user in reaction.users(type=kind) if user != self.bot.user]
                     burst = kind is discord.ReactionType.burst

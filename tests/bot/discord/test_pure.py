@@ -155,9 +155,7 @@ async def test_views_keep_to_the_limits_and_name_the_work() -> None:
     verbs = ("up", "down", "roll", "vary", "enhance", "morph", "info", "delete")
     work = work_view(artwork(), SAY)
     ids = [item.custom_id for item in work.children if isinstance(item, Pressed)]
-    assert ids == [
-        f"gan:1:{verb}:k3f9ab" for verb in ["up", "down", "roll", "vary", "enhance", "morph", "info", "delete"]
-    ]
+    assert ids == [f"gan:1:{verb}:k3f9ab" for verb in verbs]
     assert work.timeout is None
     assert all(Pressed.__discord_ui_compiled_template__.fullmatch(custom_id) for custom_id in ids)
     film = work_view(artwork(command="morph", frames=72), SAY)

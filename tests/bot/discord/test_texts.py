@@ -8,8 +8,8 @@ from pathlib import Path
 
 import discord
 import pytest
-from commands import offline
 from discord import app_commands
+from offlinebot import offline
 
 from bot.discord.captions import GENRE_NAMES
 from bot.discord.cogs.help import NEEDED

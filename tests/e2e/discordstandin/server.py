@@ -112,6 +112,7 @@ class StandIn:
         self._dms: dict[int, Channel] = {}
         self.mentioning: list[str] = []  # messages that could have rung somebody
         self._faults: list[tuple[str, re.Pattern[str], bool, Callable[[], web.Response]]] = []
+        self.faulted: list[str] = []  # paths of the requests that were answered with a fault
         self._held: list[tuple[str, re.Pattern[str]]] = []
         self._healed = asyncio.Event()
         self._buckets: dict[tuple[str, str], deque[float]] = defaultdict(deque)
@@ -432,6 +433,7 @@ class StandIn:
             carries = request.content_type.startswith("multipart/") or not fault[2]
             if fault[0] == request.method and fault[1].search(path) and carries:
                 self._faults.remove(fault)
+                self.faulted.append(path)
                 await request.read()
                 return fault[3]()
         headers, wait = self._take_token(request.method, path)
