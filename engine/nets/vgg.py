@@ -36,8 +36,8 @@ class VGGFeatures(nn.Module):
         self.mean: Tensor
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, picture: Tensor) -> dict[str, Tensor]:
-        """Return {tap: (B, C, h, w)} for ``picture`` (B, 3, H, W) in [0, 1]."""
+    def forward(self, picture: Tensor, until: str | None = None) -> dict[str, Tensor]:
+        """Return {tap: (B, C, h, w)} for ``picture`` (B, 3, H, W) in [0, 1], no deeper than tap ``until``."""
         x = (255 * picture - self.mean).flip(1)
         found = {}
         for layer, conv in self.convs.items():
@@ -46,6 +46,8 @@ class VGGFeatures(nn.Module):
             x = F.relu(conv(x), inplace=True)
             if layer in self.taps:
                 found[layer] = x
+            if layer == until:
+                break
         return found
 
 

@@ -1,10 +1,12 @@
 """Many styles in one feed-forward network, and any picture as a style (nets/stylenet.py).
 
-Every style vector comes from the style encoder; a curated style adds a learned offset, so that what it learns of famous
-paintings carries over to pictures nobody trained on.  Losses are perceptual (Johnson et al. 2016) and seen in two views
-of a crop: the whole at half size (stroke and form) or a quarter of it as it is (texture), with targets from the style
-picture at the matching scale.  That costs VGG passes of a quarter of the pixels and gives a 1024 px result strokes as
-large as those of a 512 px reproduction.
+Lessons first: what a teacher makes of a photo is copied, pixel by pixel (teacher.py), because a CPU sees too few
+pictures to find strokes from perceptual losses alone.  Then practice: perceptual losses (Johnson et al. 2016) in two
+views of a crop, the whole at half size (stroke and form) or a quarter of it as it is (texture), with targets from the
+style picture at the matching scale.
+
+The vector of a picture's style comes from the style encoder; a curated style adds a learned offset, so that what it
+learns of famous paintings carries over to pictures nobody trained on.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ from engine.nets.stylenet import StyleNet
 from engine.nets.vgg import load_vgg
 from engine.train.state import ema_update
 from engine.train.system import Config, System, system
+from engine.train.teacher import LOOKS, SIDE, Teacher
 
 STYLE_TAPS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
 CONTENT_TAP = "conv3_3"
+SHARP_TAPS = ("conv1_2", "conv2_2")
 COARSE, FINE = 256, 512  # px, short side of the style picture for the half-size view and for the piece
 CURATED = (
     "claude-monet-impression-sunrise",
@@ -57,28 +61,31 @@ CURATED = (
 class StylizerConfig(Config):
     """Fields of the stylizer."""
 
-    images: int = 100_000
-    batch: int = 2  # many small steps: half the batch costs half the time and learns nearly as much
+    images: int = 60_000
+    batch: int = 4
+    lessons: int = 40_000  # images copied from the teacher before practice begins; 0 needs no teacher
     learning_rate: float = 1e-3
     content: float = 1.0  # weight against the style loss
     style: float = 1.5
     smooth: float = 0.1  # total variation
     arbitrary: float = 0.2  # share of pictures painted in the style of a random painting
-    strangers: int = 400  # how many paintings serve for that; each costs a VGG pass of its own, once
+    strangers: int = 400  # how many paintings serve for that
     styles: tuple[str, ...] = CURATED  # file names below <data>/styles without suffix; empty is all of them
+    looks: bool = True  # learn the teacher's own looks too
     size: int = 192  # px, of the crops
 
 
-Moments = dict[str, tuple[Tensor, Tensor]]  # tap -> mean (1, C), covariance (1, C, C)
+Moments = dict[str, tuple[Tensor, Tensor]]  # tap -> mean (C,), covariance (C, C)
 
 
 @dataclass
 class Style:
-    """What is wanted of a style: moments of its features in the coarse and the fine view, and what the encoder reads."""
+    """What is known of a style picture: what the encoder reads, and moments of its features in both views."""
 
-    coarse: Moments
-    fine: Moments | None
     readings: Tensor
+    coarse: Moments | None = None
+    fine: Moments | None = None
+    taught: np.ndarray | None = None  # the teacher's own vector of it
 
 
 @system("stylizer")
@@ -92,19 +99,24 @@ class Stylizer(System):
         super().__init__(config, data, cache)
         self.photos = load_pictures(data / "photos", config.size, cache)
         self.files = {path.stem: path for path in find_pictures(data / "styles")}
-        self.styles = config.styles or tuple(sorted(self.files))
+        self.pictures = config.styles or tuple(sorted(self.files))
         self.titles = _titles(data / "manifest.csv")
-        self.vgg = load_vgg((*STYLE_TAPS, CONTENT_TAP)).to(memory_format=torch.channels_last)
+        self.vgg = load_vgg((*STYLE_TAPS, *SHARP_TAPS, CONTENT_TAP)).to(memory_format=torch.channels_last)
+        self.teacher = Teacher() if config.lessons else None
+        self.looks = LOOKS if self.teacher and config.looks else ()
         paintings = _large_paintings(data / "paintings")
         self.paintings = paintings[:: max(1, len(paintings) // config.strangers)]
         self._found: dict[Path, Style] = {}
 
-        net = nets.create("stylenet", styles=len(self.styles))
+        # The table holds the curated pictures' offsets, then the teacher's looks, which have no picture.
+        net = nets.create("stylenet", styles=len(self.pictures) + len(self.looks))
         assert isinstance(net, StyleNet)
         net.features.load_state_dict(self.vgg.state_dict(), strict=False)
         net.to(memory_format=torch.channels_last)
         offsets = torch.nn.Module()
-        offsets.register_parameter("table", torch.nn.Parameter(torch.zeros_like(net.style_table)))
+        table = torch.randn(net.style_table.shape, generator=self.torch_rng)
+        table[: len(self.pictures)] = 0
+        offsets.register_parameter("table", torch.nn.Parameter(table))
         self.net, self.offsets = net, offsets
         self._standardise_readings()
         self.networks = {"G": net, "offsets": offsets}
@@ -118,25 +130,44 @@ class Stylizer(System):
 
     # What a style is
 
-    def style(self, path: Path, *, fine: bool) -> Style:
-        """Return the targets of the picture at ``path``, computed once."""
-        if path not in self._found:
-            with torch.no_grad(), self.autocast():
-                coarse = _read(path, COARSE)
-                self._found[path] = Style(
-                    coarse=self._moments(coarse),
-                    fine=self._moments(_read(path, FINE)) if fine else None,
-                    readings=self.net.style_readings(coarse),
-                )
-        return self._found[path]
+    @torch.no_grad()
+    def style(self, path: Path, *, fine: bool = False) -> Style:
+        """Return the style of the picture at ``path``: what is needed of it, computed once."""
+        lesson = self.images < self.config.lessons
+        known = self._found.get(path)
+        if known is None:
+            with self.autocast():
+                known = self._found[path] = Style(self.net.style_readings(_read(path, COARSE)))
+        if lesson and known.taught is None and self.teacher:
+            known.taught = self.teacher.read(_read(path, COARSE))
+        if not lesson and known.coarse is None:
+            known.coarse = self._moments(_read(path, COARSE))
+        if not lesson and fine and known.fine is None:
+            known.fine = self._moments(_read(path, FINE))
+        return known
 
     def _moments(self, picture: Tensor) -> Moments:
-        taps = self.vgg(picture.to(memory_format=torch.channels_last))
+        with self.autocast():
+            taps = self.vgg(picture.to(memory_format=torch.channels_last))
         return {tap: losses.moments(taps[tap]) for tap in STYLE_TAPS}
+
+    def _choose(self, arbitrary: float, looks: bool) -> tuple[Path | None, int | None]:
+        """Return the picture of a random style and its row in the table; a stranger has no row, a look no picture."""
+        if self.paintings and self.numpy_rng.random() < arbitrary:
+            return self.paintings[self.numpy_rng.integers(len(self.paintings))], None
+        row = int(self.numpy_rng.integers(len(self.pictures) + (len(self.looks) if looks else 0)))
+        return (self.files[self.pictures[row]] if row < len(self.pictures) else None), row
+
+    def _vector(self, path: Path | None, row: int | None) -> Tensor:
+        """Return the style vector (1, S) with its gradient."""
+        vector = torch.zeros(1, self.offsets.table.shape[1])
+        if path is not None:
+            vector = vector + self.net.encode_readings(self.style(path).readings)
+        return vector if row is None else vector + self.offsets.table[row]
 
     def _standardise_readings(self) -> None:
         """Give the encoder readings of zero mean and unit variance over the curated styles and some paintings."""
-        sample = [self.files[name] for name in self.styles] + self.paintings[:: max(1, len(self.paintings) // 64)]
+        sample = [self.files[name] for name in self.pictures] + self.paintings[:: max(1, len(self.paintings) // 64)]
         with torch.no_grad(), self.autocast():
             readings = torch.cat([self.net.style_readings(_read(path, COARSE)) for path in sample]).float()
         self.net.reading_mean.copy_(readings.mean(0))
@@ -145,48 +176,13 @@ class Stylizer(System):
     # Training
 
     def step(self) -> dict[str, float]:
-        """Paint a batch of crops, each in a style of its own, and follow the perceptual losses."""
+        """Copy the teacher, or practise, on a batch."""
         config = self.config
         progress = self.images / config.images
         for group in self.optimizers["G"].param_groups:
-            group["lr"] = config.learning_rate * min(1.0, 4 * (1 - progress) + 0.02)  # down to 2 %
-        photos = self._crops()
-
-        # Choose styles.
-        chosen, offsets = [], []
-        fine = bool(self.numpy_rng.random() < 0.5)
-        for _ in range(config.batch):
-            if not fine and self.paintings and self.numpy_rng.random() < 2 * config.arbitrary:
-                path = self.paintings[self.numpy_rng.integers(len(self.paintings))]
-                offsets.append(torch.zeros(self.offsets.table.shape[1]))
-                chosen.append(self.style(path, fine=False))
-            else:
-                index = int(self.numpy_rng.integers(len(self.styles)))
-                offsets.append(self.offsets.table[index])
-                chosen.append(self.style(self.files[self.styles[index]], fine=True))
-
-        # Paint.
+            group["lr"] = config.learning_rate * min(1.0, 4 * (1 - progress) + 0.02)  # down to 2 % in the last quarter
         with self.autocast():
-            style = self.net.encode_readings(torch.cat([one.readings for one in chosen])) + torch.stack(offsets)
-            painted = self.net.paint_freely(photos, style)
-
-            # Judge: the whole at half size, or a piece as it is.
-            seen, original = self._view(painted, photos, fine)
-            taps = self.vgg(seen)
-            with torch.no_grad():
-                target = self.vgg(original)[CONTENT_TAP]
-        found = {tap: losses.moments(taps[tap]) for tap in STYLE_TAPS}
-        wanted = _stack([(one.fine if fine else one.coarse) or {} for one in chosen])
-        told = {
-            "content": losses.content_loss(taps[CONTENT_TAP], target).mean(),
-            "style": losses.style_loss(found, wanted).mean(),
-            "smooth": losses.total_variation(painted).mean(),
-            "overflow": losses.overflow(painted).mean(),
-        }
-        loss = config.content * told["content"] + config.style * told["style"] + config.smooth * told["smooth"]
-        loss = loss + 100 * told["overflow"]
-
-        # Learn.
+            loss, told = self._lesson() if self.images < config.lessons else self._practice()
         optimizer = self.optimizers["G"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -196,6 +192,58 @@ class Stylizer(System):
         for name, average in self.averages.items():
             ema_update(average, self.networks[name], decay)
         return {name: value.item() for name, value in told.items()}
+
+    def _lesson(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Every photo in a style of its own; the teacher's pixels, and sharpness in a quarter of the picture."""
+        assert self.teacher
+        photos, wanted, vectors = [], [], []
+        size = self.config.size
+        for photo in self._crops():
+            path, row = self._choose(self.config.arbitrary, looks=True)
+            if path is None and row is not None:
+                photos.append(photo[None])
+                wanted.append(self.teacher.paint(photo[None], row - len(self.pictures)))
+            elif path is not None:
+                large = F.interpolate(photo[None], size=(SIDE, SIDE), mode="bicubic").clamp(0, 1)
+                top, left = self.numpy_rng.integers(SIDE - size + 1, size=2)
+                window = (..., slice(top, top + size), slice(left, left + size))
+                photos.append(large[window])
+                wanted.append(self.teacher.paint_like(large, self.style(path).taught)[window])  # type: ignore[arg-type]
+            vectors.append(self._vector(path, row))
+        photo, target = (torch.cat(x).to(memory_format=torch.channels_last) for x in (photos, wanted))
+        painted = self.net.paint_freely(photo, torch.cat(vectors))
+        told = {"copy": (painted - target).abs().mean()}
+        seen, original = self._view(painted, target, fine=True)
+        with torch.no_grad():
+            sharp = self.vgg(original, until=SHARP_TAPS[-1])
+        ours = self.vgg(seen, until=SHARP_TAPS[-1])
+        told["sharp"] = losses.likeness([ours[tap] for tap in SHARP_TAPS], [sharp[tap] for tap in SHARP_TAPS])
+        return 5 * told["copy"] + told["sharp"], told
+
+    def _practice(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """All photos in one style, judged by perceptual losses."""
+        config = self.config
+        photos = self._crops()
+        fine = bool(self.numpy_rng.random() < 0.5)
+        path, row = self._choose(0.0 if fine else 2 * config.arbitrary, looks=False)
+        assert path is not None
+        chosen = self.style(path, fine=fine)
+        painted = self.net.paint_freely(photos, self._vector(path, row).expand(config.batch, -1))
+        seen, original = self._view(painted, photos, fine)
+        taps = self.vgg(seen)
+        with torch.no_grad():
+            target = self.vgg(original)[CONTENT_TAP]
+        found = {tap: losses.moments(taps[tap]) for tap in STYLE_TAPS}
+        wanted = chosen.fine if fine else chosen.coarse
+        assert wanted is not None
+        told = {
+            "content": losses.content_loss(taps[CONTENT_TAP], target).mean(),
+            "style": losses.style_loss(found, wanted),
+            "smooth": losses.total_variation(painted).mean(),
+            "overflow": losses.overflow(painted).mean(),
+        }
+        loss = config.content * told["content"] + config.style * told["style"] + config.smooth * told["smooth"]
+        return loss + 100 * told["overflow"], told
 
     def _crops(self) -> Tensor:
         """Return a batch of photos, a random square of each (half of it to all of it), mirrored half the time."""
@@ -220,21 +268,22 @@ class Stylizer(System):
 
     # Showing and releasing
 
+    @torch.no_grad()
     def style_table(self) -> Tensor:
-        """Return the curated styles' vectors (N, S) as the averaged networks have them."""
-        average, offsets = self.averages["G"], self.averages["offsets"]
-        readings = torch.cat([self.style(self.files[name], fine=True).readings for name in self.styles])
-        with torch.no_grad():
-            return average.encode_readings(readings) + offsets.table  # type: ignore[operator]
+        """Return the averaged networks' vectors (N, S) of the curated styles and the teacher's looks."""
+        table = self.averages["offsets"].table.clone()  # type: ignore[operator, union-attr]
+        readings = torch.cat([self.style(self.files[name]).readings for name in self.pictures])
+        table[: len(self.pictures)] += self.averages["G"].encode_readings(readings)  # type: ignore[operator]
+        return table
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
-        """Rows: photos; columns: the photo, every second curated style, two paintings as arbitrary styles."""
+        """Rows: photos; columns: the photo, every third style, two paintings as arbitrary styles."""
         net = self.averages["G"]
-        table = self.style_table()[::2]
+        table = self.style_table()[::3]
         if self.paintings:
             strangers = [self.paintings[i * len(self.paintings) // 5] for i in (1, 3)]
-            readings = torch.cat([self.style(path, fine=False).readings for path in strangers])
+            readings = torch.cat([self.style(path).readings for path in strangers])
             table = torch.cat([table, net.encode_readings(readings)])  # type: ignore[operator]
         rows = []
         for row in np.linspace(0, len(self.photos) - 1, 5).astype(int):
@@ -249,15 +298,11 @@ class Stylizer(System):
         tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
         tensors["net.style_table"] = self.style_table()
         card = {
-            "net": {"name": "stylenet", "config": {"styles": len(self.styles)}},
-            "styles": [_describe(name, self.titles) for name in self.styles],
+            "net": {"name": "stylenet", "config": {"styles": len(self.pictures) + len(self.looks)}},
+            "styles": [_describe(name, self.titles) for name in self.pictures]
+            + [{"name": name, "title": _capitals(name), "artist": ""} for name in self.looks],
         }
         return tensors, card
-
-
-def _stack(targets: list[Moments]) -> Moments:
-    """Return the moments of a batch from those of its pictures."""
-    return {tap: tuple(torch.cat(pair) for pair in zip(*(t[tap] for t in targets), strict=True)) for tap in STYLE_TAPS}  # type: ignore[misc]
 
 
 def _read(path: Path, short_side: int) -> Tensor:
