@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import os
 import re
 import statistics
 import sys
@@ -42,7 +43,7 @@ def run_watched() -> int:
             worst[0] = max(worst[0], time.perf_counter() - wall)
             worst[1] = max(worst[1], time.thread_time() - cpu)
 
-    asyncio.events.Handle._run = watched  # type: ignore[method-assign]
+    asyncio.events.Handle._run = watched  # type: ignore[method-assign, assignment]
     try:
         return run_bot()
     finally:
@@ -92,6 +93,7 @@ async def measure(members: int) -> dict[str, float]:
     answered = sorted(wait for wait in waits if wait is not None)
     return {
         "members": members,
+        "load_1m": round(os.getloadavg()[0], 1),  # above the number of processors the times are not ours
         "ready_s": round(ready, 2),
         "first_answer_p50_ms": round(statistics.median(answered) * 1000, 1),
         "first_answer_p95_ms": round(answered[int(0.95 * (len(answered) - 1))] * 1000, 1),

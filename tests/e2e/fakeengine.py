@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from aiohttp import web
+from discordstandin.rules import read_form
 from PIL import Image
 
 from engine import __version__, recipes
@@ -83,7 +84,7 @@ class FakeEngine:
         return web.json_response({})
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
-        form = {part.name: bytes(await part.read()) async for part in await request.multipart()}
+        form = await read_form(request)
         wanted = request_from_wire(json.loads(form.pop("request")) | form)
         answer = web.StreamResponse()
         await answer.prepare(request)

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+from typing import Any
 
 import pytest
 from discordstandin import Message, Person
@@ -34,7 +35,8 @@ async def test_stylize_paint_and_morph(house: House) -> None:
     assert shown.attachments[0].filename.startswith("ganvas-")
     first = await (await ada.slash(house.room, "paint", genre="flower-painting", seed="7")).until("seed 7", files=1)
     second = await (await ada.slash(house.room, "paint", genre="landscape")).until("Landscape", files=1)
-    morph = await ada.slash(house.room, "morph", **{"from": art_id(first), "to": art_id(second), "seconds": 2})
+    stops: dict[str, Any] = {"from": art_id(first), "to": art_id(second)}  # "from" is a word of Python's own
+    morph = await ada.slash(house.room, "morph", seconds=2, **stops)
     film = await morph.until("Morph", files=1)
     assert film.attachments[0].filename.endswith(".gif")
     assert len(house.works()) == 4

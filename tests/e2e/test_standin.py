@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
+from typing import Any
 
 import discord
 import pytest
@@ -25,7 +26,9 @@ class Client(discord.AutoShardedClient):
         self.tree.error(self._no_traceback)
         commands = (self.echo, self.slow, self.picture, self.window)
         for function in commands:
-            command = app_commands.Command(name=function.__name__, description="Try.", callback=function)
+            command: app_commands.Command[Any, ..., None] = app_commands.Command(
+                name=function.__name__, description="Try.", callback=function
+            )
             self.tree.add_command(command)
         self.tree.add_command(app_commands.ContextMenu(name="Quote", callback=self.quote))
 
@@ -36,7 +39,7 @@ class Client(discord.AutoShardedClient):
         await self.tree.sync()
 
     async def echo(self, interaction: discord.Interaction, words: app_commands.Range[str, 1, 20]) -> None:
-        button = discord.ui.Button(label="Again", custom_id="again")
+        button: discord.ui.Button[Any] = discord.ui.Button(label="Again", custom_id="again")
         view = discord.ui.View(timeout=None)
         view.add_item(button)
         button.callback = self.again  # type: ignore[method-assign]
@@ -58,7 +61,7 @@ class Client(discord.AutoShardedClient):
 
     async def window(self, interaction: discord.Interaction) -> None:
         modal = discord.ui.Modal(title="Ask", custom_id="ask")
-        field = discord.ui.TextInput(custom_id="seed")
+        field: discord.ui.TextInput[Any] = discord.ui.TextInput(custom_id="seed")
         modal.add_item(discord.ui.Label(text="Seed", component=field))
 
         async def on_submit(second: discord.Interaction) -> None:

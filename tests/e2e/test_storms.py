@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from discordstandin import MIB, TOKEN
@@ -192,7 +193,8 @@ async def test_mistakes_are_sentences(house: House) -> None:
     await (await ada.slash(house.room, "stylize", photo=("a.png", b"not a picture"))).until("no picture I can read")
     await (await ada.slash(house.room, "stylize", photo=("a.mp4", b"film"))).until("is no picture but video/mp4")
     await (await ada.slash(house.room, "stylize", photo=photo(), style="nobody")).until("There is no style 'nobody'")
-    await (await ada.slash(house.room, "morph", **{"from": "zzzzzz", "to": "flowers"})).until("no artwork, genre")
+    stops: dict[str, Any] = {"from": "zzzzzz", "to": "flowers"}
+    await (await ada.slash(house.room, "morph", **stops)).until("no artwork, genre")
     await (await ada.slash(house.room, "artwork", id="zzzzzz")).until("There is no artwork")
     house.discord.commands = [c for c in house.discord.commands if c["name"] != "paint"] + [
         {**next(c for c in house.discord.commands if c["name"] == "paint"), "name": "dance", "options": []}

@@ -25,7 +25,7 @@ def spoken() -> set[str]:
     for file in BOT.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             match node:
-                case ast.Call(func=ast.Name(id="say"), args=[ast.Constant(value=sentence), *_]):
+                case ast.Call(func=ast.Name(id="say"), args=[ast.Constant(value=str(sentence)), *_]):
                     found.add(sentence)
     return found
 

@@ -156,7 +156,8 @@ class Person:
             wire = value.wire(self.server.bot)
             resolved.setdefault("channels", {})[str(value.id)] = wire | {"permissions": str(rules.MEMBER)}
             value = str(value.id)
-        wanted = {STRING: str, INTEGER: int, BOOLEAN: bool, NUMBER: (int, float)}.get(kind, str)
+        kinds: dict[int, Any] = {INTEGER: int, BOOLEAN: bool, NUMBER: (int, float)}
+        wanted = kinds.get(kind, str)
         if not isinstance(value, wanted):
             raise ClientRefuses(f"{name}={value!r} has the wrong type")
         return {"name": name, "type": kind, "value": value}

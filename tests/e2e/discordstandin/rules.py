@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-from referencing import Registry, Resource
+from aiohttp import BodyPartReader, web
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 Json = dict[str, Any]
@@ -68,7 +69,7 @@ class OpenApi:
         # The description calls snowflakes strings; the service takes numbers too, and the client library sends some.
         snowflake = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[0-9]+$"}]}
         description["components"]["schemas"]["SnowflakeType"] = snowflake
-        self._registry = Registry().with_resource("api:", Resource(description, DRAFT202012))
+        self._registry: Registry[Any] = Registry().with_resource("api:", DRAFT202012.create_resource(description))
         self._routes: list[tuple[str, re.Pattern[str], str]] = []
         for path, methods in description["paths"].items():
             pattern = re.compile("^" + re.sub(r"\{[^}]*\}", "[^/]+", path) + "$")
@@ -98,6 +99,15 @@ class OpenApi:
         error = jsonschema.exceptions.best_match(self._validators[where].iter_errors(body))
         if error is not None:
             raise invalid("/".join(map(str, error.absolute_path)) or "body", error.message[:500])
+
+
+async def read_form(request: web.Request) -> dict[str, bytes]:
+    """Return the parts of a multipart body by name."""
+    parts: dict[str, bytes] = {}
+    async for part in await request.multipart():
+        assert isinstance(part, BodyPartReader)
+        parts[part.name or ""] = bytes(await part.read())
+    return parts
 
 
 def _length(field: str, text: Any, most: int, least: int = 0) -> int:
@@ -183,6 +193,10 @@ def _check_name(field: str, name: str) -> None:
         raise invalid(field, f"{name!r} is no name of a command or option")
 
 
+def _check_text(field: str, text: str) -> None:
+    _length(field, text, 100, 1)
+
+
 def _check_options(options: list[Json], depth: int = 0) -> None:
     _length("options", options, 25)
     optional = False
@@ -190,14 +204,14 @@ def _check_options(options: list[Json], depth: int = 0) -> None:
         _check_name("name", option["name"])
         _localised("name", option.get("name_localizations"), _check_name)
         _length("description", option["description"], 100, 1)
-        _localised("description", option.get("description_localizations"), lambda f, t: _length(f, t, 100, 1) and None)
+        _localised("description", option.get("description_localizations"), _check_text)
         if option["type"] not in (1, 2) and optional and option.get("required"):
             raise invalid("options", "required options must come before optional ones")
         optional = optional or not option.get("required")
         _length("choices", option.get("choices"), 25)
         for choice in option.get("choices") or ():
             _length("choices/name", choice["name"], 100, 1)
-            _localised("choices", choice.get("name_localizations"), lambda f, t: _length(f, t, 100, 1) and None)
+            _localised("choices", choice.get("name_localizations"), _check_text)
         if option["type"] in (1, 2):
             if depth == 2:
                 raise invalid("options", "sub-commands are nested too deep")

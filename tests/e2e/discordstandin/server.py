@@ -485,7 +485,7 @@ class StandIn:
 
     async def _body(self, request: web.Request) -> tuple[Any, dict[str, bytes]]:
         if request.content_type.startswith("multipart/"):
-            files = {part.name: bytes(await part.read()) async for part in await request.multipart()}
+            files = await rules.read_form(request)
             body = json.loads(files.pop("payload_json"))
             declared = {str(a["id"]) for a in (body.get("data") or body).get("attachments") or ()}
             if not {key[6:-1] for key in files} <= declared:
@@ -903,7 +903,7 @@ class StandIn:
         await self._announce("MESSAGE_CREATE", message)
         return message.wire(self)
 
-    _ROUTES: ClassVar = [
+    _ROUTES: ClassVar[list[tuple[str, str, Any]]] = [
         ("GET", r"/users/@me", _me),
         ("GET", r"/(?:oauth2/)?applications/@me", _application),
         ("GET", r"/gateway/bot", _bot_gateway),

@@ -6,6 +6,7 @@ import io
 import itertools
 import mimetypes
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -175,7 +176,7 @@ class Message:
         return "\n".join(part for part in parts if part)
 
     @property
-    def buttons(self) -> list[Json]:
+    def buttons(self) -> list[Mapping[str, Any]]:
         """Its buttons in reading order."""
         return [item for item in rules.components(self.components) if item["type"] == 2]
 
