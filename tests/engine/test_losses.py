@@ -188,6 +188,23 @@ def test_likeness() -> None:
     close(losses.likeness(ours, theirs), mean(wanted))
 
 
+def test_texture() -> None:
+    ours, theirs = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 4, 4)
+
+    def deviations(x: Tensor) -> list[float]:
+        found = []
+        for c in range(2):
+            for top in (0, 2):
+                for left in (0, 2):
+                    values = numbers(x[0, c, top : top + 2, left : left + 2])
+                    found.append(math.sqrt(mean([(v - mean(values)) ** 2 for v in values]) + 1e-2))
+        return found
+
+    pairs = list(zip(deviations(ours), deviations(theirs), strict=True))
+    wanted = mean([abs(a - b) for a, b in pairs]) / mean([b for _, b in pairs])
+    close(losses.texture([ours], [theirs], windows=2), wanted)
+
+
 def test_absolute() -> None:
     x, y = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
     close(losses.absolute(x, y), mean([abs(a - b) for a, b in zip(numbers(x), numbers(y), strict=True)]))
