@@ -180,13 +180,21 @@ def load(name: str, *, discriminator: bool = False) -> Model:
         UnknownName: there is no such model.
         BrokenModel: weights that are missing, altered, or of another network than the card says.
     """
-    card = find(name)
+    return _load(find(name), discriminator)
+
+
+def load_folder(folder: Path, *, discriminator: bool = False) -> Model:
+    """Build the model in ``folder``, which need not be on a shelf: a candidate, for instance."""
+    return _load(_read_card(folder), discriminator)
+
+
+def _load(card: Card, discriminator: bool) -> Model:
     tensors = _read_tensors(card)
     net = _build(card, card["net"], "net.", tensors)
     if not discriminator:
         return Model(card, net)
     if "discriminator" not in card.fields:
-        raise BrokenModel(f"The model {name} has no discriminator, so it cannot rank its paintings.")
+        raise BrokenModel(f"The model {card.name} has no discriminator, so it cannot rank its paintings.")
     return Model(card, net, _build(card, card["discriminator"], "discriminator.", tensors))
 
 

@@ -70,21 +70,21 @@ def load_references(data: Path, genres: Sequence[str], size: int, cache: Path, *
         InvalidRequest: there are fewer than 10 such paintings.
     """
     split = (data / HELD_OUT).is_dir() and (data / TRAIN).is_dir()
-    judged = _of_genres(load_pictures(_paintings(data / HELD_OUT if split else data), size, cache), genres, most)
+    judged = of_genres(load_pictures(_paintings(data / HELD_OUT if split else data), size, cache), genres, most)
     if len(judged) < FEWEST:
         raise InvalidRequest(
             f"There are {len(judged)} paintings of {', '.join(genres)} in {data}; at least {FEWEST} are needed."
         )
     if not split:
         return References(judged, None)
-    return References(judged, _of_genres(load_pictures(_paintings(data / TRAIN), size, cache), genres, 2 * most))
+    return References(judged, of_genres(load_pictures(_paintings(data / TRAIN), size, cache), genres, 2 * most))
 
 
 def _paintings(root: Path) -> Path:
     return root / "paintings" if (root / "paintings").is_dir() else root
 
 
-def _of_genres(pictures: PictureSet, genres: Sequence[str], most: int) -> Paintings:
+def of_genres(pictures: PictureSet, genres: Sequence[str], most: int) -> Paintings:
     """Keep at most ``most`` pictures, evenly taken."""
     index = {}
     for number, folder in enumerate(pictures.genres):

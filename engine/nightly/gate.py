@@ -1,0 +1,235 @@
+"""May tomorrow's painter be tried?  A list of named checks with numbers, and every one must pass.
+
+All of it is measured on paintings no lesson shows, on the same latents for candidate, champion and base release, in
+feature spaces neither the discriminator nor the taste looks through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.checkpoints import Model
+from engine.evaluate import metrics
+from engine.evaluate.metrics import Scale
+from engine.evaluate.painters import Latents, batches, paint
+from engine.evaluate.spaces import Space
+from engine.nightly.lesson import drift
+from engine.nightly.looks import Looks
+from engine.nightly.taste import Taste
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """What a candidate may cost."""
+
+    samples: int = 600
+    worse_tonight: float = 0.05  # share by which KID may surely be worse than the champion's
+    worse_in_all: float = 0.10  # and than the base release's
+    kid_noise: float = (
+        0.01  # KID below which two sets are one, in features of unit spread; a share of nothing is nothing
+    )
+    recall: float = 0.97  # of the base release's
+    diversity: float = 0.95  # of the base release's, on average; 0.9 in the worst genre
+    accuracy_loss: float = 0.02  # points of genre accuracy
+    nearer: float = 0.97  # nearest known painting, against the champion's distance
+    nightly_drift: float = 0.012  # a little above the lesson's own limits, for rounding
+    total_drift: float = 0.085
+    moved: float = 0.5  # median distance to the base release's picture, in mean distances of its own samples
+    slower: float = 2.0
+    seed: int = 20_260
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to a candidate."""
+
+    name: str
+    value: float
+    limit: str  # as people read it, e.g. "at most 0.012"
+    passed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {"name": self.name, "value": float(f"{self.value:.5g}"), "limit": self.limit, "passed": self.passed}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the gate needs beside the painters."""
+
+    real: Tensor  # uint8 (N, 3, S, S), paintings no lesson shows
+    real_labels: Tensor  # (N,)
+    latents: Latents
+    spaces: Sequence[Space]
+    known: Tensor | None = None  # uint8 (M, 3, S, S), what the lesson showed, to look for copies of
+    looks: Looks | None = None
+    taste: Taste | None = None  # of voters the lesson did not hear
+
+
+def at_most(name: str, value: float, limit: float) -> Check:
+    """Check that ``value`` does not exceed ``limit``; NaN never passes."""
+    return Check(name, value, f"at most {limit:.4g}", value <= limit)
+
+
+def at_least(name: str, value: float, limit: float) -> Check:
+    """Check that ``value`` reaches ``limit``; NaN never passes."""
+    return Check(name, value, f"at least {limit:.4g}", value >= limit)
+
+
+def judge(
+    candidate: nn.Module,
+    champion: Model,
+    base: Model,
+    evidence: Evidence,
+    config: GateConfig,
+    *,
+    learning: set[str],
+) -> list[Check]:
+    """Return all checks; what is plainly broken is not measured further.
+
+    Args:
+        learning: names of the weights a lesson may change.
+    """
+    checks = sound(candidate, learning, champion, base, config)
+    if not all(check.passed for check in checks):
+        return checks
+    painted = {
+        name: paint(net, evidence.latents)
+        for name, net in (("candidate", candidate), ("champion", champion.net), ("base", base.net))
+    }
+    checks += clean(painted["candidate"], painted["champion"])
+    if not all(check.passed for check in checks):
+        return checks
+    gains = []
+    for number, space in enumerate(evidence.spaces):
+        found, gain = _in_space(space, painted, evidence, config, first=number == 0)
+        checks += found
+        gains.append(gain)
+    if evidence.taste is not None and evidence.looks is not None:
+        checks.append(taste_gain(painted["candidate"], painted["champion"], evidence.taste, evidence.looks))
+    else:
+        checks.append(Check("surely nearer to the paintings in one space", min(gains), "below 0", min(gains) < 0))
+    checks.append(_latency(candidate, champion.net, evidence.latents, config))
+    return checks
+
+
+def sound(net: nn.Module, learning: set[str], champion: Model, base: Model, config: GateConfig) -> list[Check]:
+    """Check the weights: finite, frozen where they must be, and near."""
+    broken = sum(
+        int((~torch.isfinite(value)).sum()) for value in net.state_dict().values() if value.is_floating_point()
+    )
+    checks = [at_most("weights that are NaN or infinite", broken, 0)]
+    if broken:
+        return checks
+    frozen = {name for name, _ in net.named_parameters()} - learning
+    checks.append(at_most("change of the frozen weights", drift(net, champion.net, frozen), 0))
+    checks.append(at_most("change of the weights tonight", drift(net, champion.net, learning), config.nightly_drift))
+    checks.append(at_most("change of the weights in all", drift(net, base.net, learning), config.total_drift))
+    return checks
+
+
+def clean(candidate: Tensor, champion: Tensor) -> list[Check]:
+    """Check the pictures, uint8 (N, 3, S, S): none flat or black more than before, and no new checkerboard."""
+    ours, theirs = flatness(candidate), flatness(champion)
+    return [
+        at_most("share of flat or black pictures", ours, max(0.01, 1.5 * theirs)),
+        at_most("checkerboard", checkerboard(candidate), 1.5 * checkerboard(champion) + 1e-4),
+    ]
+
+
+def flatness(pictures: Tensor) -> float:
+    """Return the share of pictures whose pixels differ by less than 3 grey levels, or are nearly black throughout."""
+    luma = pictures.float().mean(1)
+    return float(((luma.std((1, 2)) < 3) | (luma.mean((1, 2)) < 6)).float().mean())
+
+
+def checkerboard(pictures: Tensor) -> float:
+    """Return the energy at Nyquist, in rows, columns and both, as a share of all detail; a lattice is all there."""
+    luma = pictures.float().mean(1)
+    luma = luma[:, : luma.shape[1] // 2 * 2, : luma.shape[2] // 2 * 2]
+    sign_y = torch.tensor([1.0, -1.0]).repeat(luma.shape[1] // 2)[:, None]
+    sign_x = torch.tensor([1.0, -1.0]).repeat(luma.shape[2] // 2)[None]
+
+    def smooth(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x[:, None], 8, ceil_mode=True)[:, 0]
+
+    lattice = sum(
+        smooth(luma * sign).square().mean()
+        for sign in (sign_y.expand_as(luma[0]), sign_x.expand_as(luma[0]), sign_y * sign_x)
+    )
+    return float(lattice / luma.var((1, 2)).mean().clamp_min(1e-6))
+
+
+def _in_space(
+    space: Space, painted: dict[str, Tensor], evidence: Evidence, config: GateConfig, *, first: bool
+) -> tuple[list[Check], float]:
+    """Return the checks of one space, and the upper end of the change of KID, below 0 if it surely got better."""
+    size = evidence.real.shape[2]
+    real = space(batches(evidence.real))
+    scale = Scale.of(real)
+    real = scale(real)
+    seen = {name: scale(space(batches(pictures, size))) for name, pictures in painted.items()}
+    candidate, champion, base = seen["candidate"], seen["champion"], seen["base"]
+    labels = evidence.latents.labels
+
+    tonight, of_champion = metrics.paired_kid(real, candidate, champion)
+    in_all, of_base = metrics.paired_kid(real, candidate, base)
+    checks = [
+        at_most(f"KID in {space.name}, surely worse than the champion's by", tonight.high,
+                max(config.worse_tonight * of_champion.value, config.kid_noise)),
+        at_most(f"KID in {space.name}, surely worse than the base's by", in_all.high,
+                max(config.worse_in_all * of_base.value, config.kid_noise)),
+    ]  # fmt: skip
+    recall, before = metrics.precision_recall(real, candidate).recall, metrics.precision_recall(real, base).recall
+    checks.append(at_least(f"recall in {space.name}", recall, min(config.recall * before, before - 0.01)))
+    ours, theirs = metrics.diversity(candidate, labels), metrics.diversity(base, labels)
+    ratios = [ours[label] / max(theirs[label], 1e-9) for label in theirs]
+    checks.append(at_least(f"diversity in {space.name}, of the base's", sum(ratios) / len(ratios), config.diversity))
+    checks.append(at_least(f"diversity in {space.name}, in the worst genre", min(ratios), config.diversity - 0.05))
+    moved = (candidate - base).norm(dim=1).median() / (sum(theirs.values()) / len(theirs))
+    checks.append(at_most(f"pictures moved in {space.name}", float(moved), config.moved))
+    if first:
+        checks.append(_accuracy(real, evidence.real_labels, candidate, base, labels, config))
+        if evidence.known is not None:
+            known = scale(space(batches(evidence.known)))
+            near, usual = (float(metrics.nearest(known, x)[0].median()) for x in (candidate, champion))
+            checks.append(at_least("distance to the nearest known painting", near, config.nearer * usual))
+    return checks, tonight.high
+
+
+def _accuracy(
+    real: Tensor, real_labels: Tensor, candidate: Tensor, base: Tensor, labels: Tensor, config: GateConfig
+) -> Check:
+    classifier = metrics.fit_classifier(real, real_labels, int(max(real_labels.max(), labels.max())) + 1)
+    ours, theirs = (metrics.accuracy(classifier(x), labels)["mean"] for x in (candidate, base))
+    return at_least("genre accuracy", ours, theirs - config.accuracy_loss)
+
+
+def taste_gain(candidate: Tensor, champion: Tensor, taste: Taste, looks: Looks) -> Check:
+    """Check that voters the lesson did not hear would surely like it better: paired by latent, 95 % bootstrap."""
+    with torch.inference_mode():
+        ours, theirs = (
+            torch.cat([taste.expected(looks(batch)) for batch in batches(x)]) for x in (candidate, champion)
+        )
+    gain = (ours - theirs).numpy()
+    found = metrics.bootstrap(lambda rows: float(gain[rows].mean()), len(gain))
+    return Check("taste of other voters, sure gain", found.low, "above 0", found.low > 0)
+
+
+def _latency(candidate: nn.Module, champion: nn.Module, latents: Latents, config: GateConfig) -> Check:
+    """Compare the fastest of some batches in turn, so that a busy machine slows both."""
+    few = Latents(latents.z[:8], latents.labels[:8])
+    best = [float("inf"), float("inf")]
+    for _ in range(5):
+        for which, net in enumerate((candidate, champion)):
+            begun = time.perf_counter()
+            paint(net, few)
+            best[which] = min(best[which], time.perf_counter() - begun)
+    return at_most("time for a picture, of the champion's", best[0] / best[1], config.slower)

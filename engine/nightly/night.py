@@ -1,0 +1,319 @@
+"""One night: votes -> taste -> lesson -> gate -> a candidate, or the reason why there is none.
+
+A night ends in one of three states.  "rested": nothing was learned, because the votes say nothing sure.  "refused": the
+gate found the candidate wanting.  "candidate": a model folder that may be tried on people.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine import checkpoints
+from engine.checkpoints import Model, write_atomic
+from engine.data.intake import open_photo
+from engine.data.paintings import PictureSet, load_pictures
+from engine.data.splits import is_held_out
+from engine.errors import BrokenModel, InvalidRequest, UnknownName, UnreadableImage
+from engine.evaluate.painters import Paintings, draw_latents, of_genres, paint
+from engine.evaluate.spaces import Space
+from engine.nightly import gate, lesson
+from engine.nightly.gate import Check, Evidence, GateConfig
+from engine.nightly.lesson import LessonConfig, LessonFailed, Stream
+from engine.nightly.looks import Looks
+from engine.nightly.taste import fit, trust
+from engine.nightly.votes import Ballot, Pair, Work, pairs
+
+HELD_OUT = 0.1  # of the host's paintings, by their bytes: for ever unseen by lessons
+MOST_REAL = 1000  # paintings in the gate
+DIARY = "night.json"
+ENOUGH = 200  # paintings of a host from which lessons can be held; with fewer the base's samples stand in
+
+
+@dataclass(frozen=True)
+class NightConfig:
+    """How a night is held."""
+
+    lesson: LessonConfig = field(default_factory=LessonConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    anchors: int = 1024  # samples of the base release that stand for paintings where a host has none
+    plain: bool = False  # train on paintings alone when the votes say nothing; else rest
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who looks: the taste's features, and the gate's spaces."""
+
+    looks: Looks
+    spaces: Sequence[Space]
+
+
+@dataclass
+class Night:
+    """What happened, for the diary."""
+
+    state: str  # rested, refused or candidate
+    why: str
+    figures: dict[str, Any] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    candidate: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "state": self.state, "why": self.why, "candidate": str(self.candidate) if self.candidate else None,
+            **self.figures, "gate": [check.to_json() for check in self.checks],
+        }  # fmt: skip
+
+
+def hold_night(
+    ballot: Ballot,
+    champion: Model,
+    out: Path,
+    judges: Judges,
+    config: NightConfig | None = None,
+    *,
+    name: str,
+    paintings: Path | None = None,
+    cache: Path = Path("runs/cache"),
+    dry_run: bool = False,
+    paused: Path | None = None,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Night:
+    """Hold a night and write its diary, night.json, into ``out``; the candidate, if any, is ``out``/``name``.
+
+    Args:
+        champion: the painter in office, with its discriminator.
+        name: of the candidate.
+        paintings: the host's own, <folder>/<genre>/; samples of the base release stand in where there are few.
+        dry_run: stop after looking at the votes.
+        paused: a file; while it exists the lesson waits.
+    """
+    started = time.monotonic()
+    config = config or NightConfig()
+    base = base_of(champion)
+    night = _hold(ballot, champion, base, out, judges, config, name, paintings, cache, dry_run, paused, tell)
+    night.figures = {
+        "champion": champion.card.name, "base": base.card.name, "votes_sha256": ballot.digest(),
+        "votes": {"counted": len(ballot.votes), "duels": len(ballot.duels), "voters": len(ballot.voters),
+                  "works": len(ballot.works), "left_out": dict(ballot.left_out)},
+        **night.figures, "seconds": round(time.monotonic() - started, 1),
+    }  # fmt: skip
+    if not dry_run:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomic(out / DIARY, (json.dumps(night.to_json(), indent=2) + "\n").encode())
+    return night
+
+
+def _hold(
+    ballot: Ballot,
+    champion: Model,
+    base: Model,
+    out: Path,
+    judges: Judges,
+    config: NightConfig,
+    name: str,
+    paintings: Path | None,
+    cache: Path,
+    dry_run: bool,
+    paused: Path | None,
+    tell: Callable[[float], None],
+) -> Night:
+    # Listen to the votes.
+    chosen = pairs(ballot, config.seed)
+    features = look_at(ballot, champion, judges.looks)
+    chosen = [pair for pair in chosen if pair.winner in features and pair.loser in features]
+    belief = trust(features, chosen, seed=config.seed)
+    figures: dict[str, Any] = {"taste": asdict(belief) | {"usable": belief.usable}}
+    if not belief.usable and not config.plain:
+        return Night("rested", f"The votes teach nothing yet: {belief.why}.", figures)
+    taste = other = None
+    if belief.usable:
+        heard, unheard = part_voters(chosen)
+        taste, other = fit(features, heard, seed=config.seed), fit(features, unheard, seed=config.seed)
+    if dry_run:
+        return Night("rested", "This was a dry run; a lesson would be held.", figures)
+
+    # Hold the lesson.
+    material = gather(base, paintings, cache, config.anchors)
+    stream, ceiling = material.stream, 0.0
+    if taste is not None:
+        stream, ceiling = lesson.with_taste(stream, taste, judges.looks)
+    figures["real"] = {"source": material.source, "lesson": len(stream), "gate": len(material.real)}
+    try:
+        taught = lesson.teach(
+            champion, base, stream, config.lesson, taste=taste, looks=judges.looks, ceiling=ceiling,
+            tell=lambda share: tell(0.9 * share), paused=paused,
+        )  # fmt: skip
+    except LessonFailed as error:
+        return Night("refused", str(error), figures)
+    figures["lesson"] = taught.figures
+
+    # Let the gate judge.
+    candidate = rounded(taught.net)
+    labels = torch.as_tensor(stream.labels)
+    latents = draw_latents(config.gate.samples, taught.net.z_dim, labels, config.gate.seed)
+    evidence = Evidence(
+        material.real, material.real_labels, latents, judges.spaces, material.known, judges.looks, other
+    )
+    learning = set(lesson.learning_parameters(taught.net, config.lesson.learning_blocks))
+    checks = gate.judge(candidate, champion, base, evidence, config.gate, learning=learning)
+    tell(1.0)
+    if failed := [check for check in checks if not check.passed]:
+        first = failed[0]
+        return Night("refused", f"{first.name}: {first.value:.4g}, {first.limit} is allowed.", figures, checks)
+    fields = dict(champion.card.fields) | {
+        "name": name, "base": base.card.name, "parent": champion.card.name, "votes_sha256": ballot.digest(),
+        "night": figures | {"gate": [check.to_json() for check in checks]},
+    }  # fmt: skip
+    card = checkpoints.save(fields, candidate, taught.discriminator, root=out)
+    return Night("candidate", "It passed the gate.", figures, checks, card.folder)
+
+
+def base_of(champion: Model) -> Model:
+    """Return the release that ``champion`` descends from, itself if it is one."""
+    named = champion.card.get("base")
+    if named is None or named == champion.card.name:
+        return champion
+    try:
+        return checkpoints.load(str(named))
+    except UnknownName as error:
+        raise BrokenModel(
+            f"The painter {champion.card.name} descends from {named}, which is gone; bring it back."
+        ) from error
+
+
+def part_voters(chosen: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Part the pairs by voter: about two thirds teach, the others judge what came of it."""
+    voters = sorted({pair.voter for pair in chosen})
+    shuffled = np.random.default_rng(len(voters)).permutation(voters).tolist()
+    judging = set(shuffled[: max(2, len(voters) // 3)])
+    return [p for p in chosen if p.voter not in judging], [p for p in chosen if p.voter in judging]
+
+
+def rounded(net: nn.Module) -> nn.Module:
+    """Return ``net`` with the weights it will have on disk, so that the gate judges what people get."""
+    for value in net.state_dict().values():
+        if value.is_floating_point() and value.dim() > 1 and torch.isfinite(value.half()).all():
+            value.copy_(value.half())
+    return net
+
+
+# What was voted on
+
+
+@torch.inference_mode()
+def look_at(ballot: Ballot, champion: Model, looks: Looks) -> dict[str, Tensor]:
+    """Return the features (F,) of every work that can still be seen.
+
+    A painting of a painter that is here is painted again as it came from the generator; the features then are those
+    the lesson sees.  Another is read from its file.  What cannot be seen is told in ``ballot.left_out``.
+    """
+    by_model: dict[str | None, list[Work]] = {}
+    for work in ballot.works.values():
+        by_model.setdefault(work.model, []).append(work)
+    found: dict[str, Tensor] = {}
+    for sha256, works in by_model.items():
+        model = champion if sha256 in (None, champion.card.sha256) else _model_of(sha256)
+        for start in range(0, len(works), 16):
+            some = works[start : start + 16]
+            if model is not None:
+                pictures = _again(model, some)
+            else:
+                pictures = {work.key: picture for work in some if (picture := _from_file(work, champion)) is not None}
+            for key, picture in pictures.items():
+                found[key] = looks(picture[None])[0].clone()
+    if gone := len(ballot.works) - len(found):
+        ballot.left_out["works that cannot be seen any more"] = gone
+    return found
+
+
+def _model_of(sha256: str | None) -> Model | None:
+    for card in checkpoints.catalogue("painter"):
+        if card.sha256 == sha256:
+            return checkpoints.load(card.name)
+    return None
+
+
+def _again(model: Model, works: Sequence[Work]) -> dict[str, Tensor]:
+    genres = list(model.card["genres"])
+    known = [work for work in works if work.genre in genres and work.seed is not None]
+    if not known:
+        return {}
+    net = model.net
+    z = torch.stack(
+        [torch.randn(int(net.z_dim), generator=torch.Generator().manual_seed(work.seed or 0)) for work in known]  # type: ignore[arg-type]
+    )
+    genre = F.one_hot(torch.tensor([genres.index(work.genre) for work in known]), len(genres)).float()
+    painted = net(z, genre, torch.tensor([work.psi for work in known])).float().clamp(0, 1)
+    return {work.key: picture for work, picture in zip(known, painted, strict=True)}
+
+
+def _from_file(work: Work, champion: Model) -> Tensor | None:
+    if work.file is None:
+        return None
+    try:
+        pixels = open_photo(work.file.read_bytes(), max_side=512)
+    except (OSError, UnreadableImage):
+        return None
+    size = int(champion.net.resolution)  # type: ignore[arg-type]
+    picture = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
+    return F.interpolate(picture, (size, size), mode="bilinear", antialias=True)[0]
+
+
+# What lessons and gate are made of
+
+
+@dataclass(frozen=True)
+class Material:
+    """Paintings for the lesson, and others for the gate."""
+
+    source: str  # "paintings", or "samples of the base release"
+    stream: Stream
+    real: Tensor  # uint8 (N, 3, S, S)
+    real_labels: Tensor
+    known: Tensor | None
+
+
+def gather(base: Model, paintings: Path | None, cache: Path, anchors: int) -> Material:
+    """Return the host's paintings, a tenth of them for the gate; where there are few, samples of the base release."""
+    if paintings is not None and paintings.is_dir():
+        size, genres = int(base.net.resolution), list(base.card["genres"])  # type: ignore[arg-type]
+        try:
+            pictures = load_pictures(paintings, size, cache)
+        except InvalidRequest:  # an empty folder is a host without paintings
+            pictures = None
+        if pictures is not None and len(own := of_genres(pictures, genres, len(pictures))) >= ENOUGH:
+            return _from_paintings(own, paintings)
+    stream = lesson.anchor_stream(base, anchors)
+    others = draw_latents(anchors, int(base.net.z_dim), torch.from_numpy(stream.labels), seed=2)  # type: ignore[arg-type]
+    return Material("samples of the base release", stream, paint(base.net, others), others.labels, None)
+
+
+def _from_paintings(own: Paintings, root: Path) -> Material:
+    held = np.array([_unseen(root / own.pictures.paths[row]) for row in own.rows])
+    kept = Paintings(own.pictures, own.rows[~held], own.labels[torch.from_numpy(~held)])
+    rows = own.rows[held][:: max(1, int(held.sum()) // MOST_REAL)]
+    labels = own.labels[torch.from_numpy(held)][:: max(1, int(held.sum()) // MOST_REAL)]
+    some = kept.rows[:: max(1, len(kept) // MOST_REAL)]
+    return Material(
+        "paintings", lesson.stream_of(kept), _tensor(own.pictures, rows), labels, _tensor(own.pictures, some)
+    )
+
+
+def _unseen(path: Path) -> bool:
+    return is_held_out(path.read_bytes(), HELD_OUT)
+
+
+def _tensor(pictures: PictureSet, rows: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(pictures.pixels[rows])).permute(0, 3, 1, 2).contiguous()
