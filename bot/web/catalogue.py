@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ async def genres(studio: Studio, *, nudes: bool) -> list[Choice]:
     painter = await painter_card(studio)
     known = (painter or {}).get("genres") or []
     allowed = [genre for genre in GENRES if genre in known and (nudes or genre != "nude-painting")]
-    return [Choice(genre, plain(genre), "", await _best_of(studio, genre)) for genre in allowed]
+    pictures = await asyncio.gather(*(_best_of(studio, genre) for genre in allowed))
+    return [Choice(genre, plain(genre), "", picture) for genre, picture in zip(allowed, pictures, strict=True)]
 
 
 async def art_styles(studio: Studio) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 from urllib.parse import urlencode
@@ -56,7 +57,8 @@ async def gallery_page(request: web.Request) -> web.Response:
     following = None
     if page.cursor:
         following = "/gallery?" + urlencode({k: v for k, v in words.items() if v} | {"cursor": page.cursor})
-    mine = {work.id for work in page.items if (await studio.votes.tally(work.id, member=viewer)).mine == "up"}
+    ballots = await asyncio.gather(*(studio.votes.tally(work.id, member=viewer) for work in page.items))
+    mine = {work.id for work, ballot in zip(page.items, ballots, strict=True) if ballot.mine == "up"}
     shown: dict[str, Any] = {"works": page.items, "following": following, "voted": mine}
     if request.query.get("part"):
         return web.Response(text=pages.fragment("wall.html", **shown), content_type="text/html")
