@@ -109,7 +109,7 @@ def load_lite(variant: int = 0) -> LiteFeatures:
     weights = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: the unpickler runs no code
     net = LiteFeatures(variant)
     _fold(net.stem, weights, "_conv_stem", "_bn0")
-    blocks = [block for stage in net.stages for block in stage]  # type: ignore[union-attr]
+    blocks = [block for block in net.modules() if isinstance(block, _Block)]
     for number, block in enumerate(blocks):
         prefix = f"_blocks.{number}."
         if block.expand is not None:

@@ -185,7 +185,7 @@ class Brush(Transformer):
     """One look, learned from a folder of paintings (systems ``cut`` and ``cyclegan``)."""
 
     def __init__(self, widths: tuple[int, int, int] = (32, 48, 96), blocks: int = 6) -> None:
-        super().__init__(0, tuple(widths), blocks)
+        super().__init__(0, widths, blocks)
 
 
 @register("stylenet")
@@ -203,7 +203,7 @@ class StyleNet(Transformer):
         widths: tuple[int, int, int] = (32, 48, 96),
         blocks: int = 6,
     ) -> None:
-        super().__init__(style_dim, tuple(widths), blocks)
+        super().__init__(style_dim, widths, blocks)
         self.features = VGGFeatures(("conv1_2", "conv2_2", "conv3_3")).requires_grad_(False)
         self.read = nn.Sequential(
             nn.Linear(2 * (64 + 128 + 256), 256),
@@ -212,6 +212,8 @@ class StyleNet(Transformer):
             nn.LayerNorm(style_dim, elementwise_affine=False),
         )
         self.style_table: Tensor
+        self.reading_mean: Tensor
+        self.reading_std: Tensor
         self.register_buffer("style_table", torch.zeros(styles, style_dim))
         self.register_buffer("reading_mean", torch.zeros(2 * (64 + 128 + 256)))
         self.register_buffer("reading_std", torch.ones(2 * (64 + 128 + 256)))

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine import losses, nets
 from engine.data.paintings import find_pictures, load_pictures
@@ -88,6 +88,14 @@ class Style:
     taught: np.ndarray | None = None  # the teacher's own vector of it
 
 
+class Offsets(nn.Module):
+    """What a row of the style table adds to what the encoder reads from its picture."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.table = nn.Parameter(table)
+
+
 @system("stylizer")
 class Stylizer(System):
     """Trains ``stylenet`` on <data>/photos, <data>/styles and, for arbitrary styles, <data>/paintings."""
@@ -113,15 +121,13 @@ class Stylizer(System):
         assert isinstance(net, StyleNet)
         net.features.load_state_dict(self.vgg.state_dict(), strict=False)
         net.to(memory_format=torch.channels_last)
-        offsets = torch.nn.Module()
         table = torch.randn(net.style_table.shape, generator=self.torch_rng)
         table[: len(self.pictures)] = 0
-        offsets.register_parameter("table", torch.nn.Parameter(table))
-        self.net, self.offsets = net, offsets
+        self.net, self.offsets = net, Offsets(table)
         self._standardise_readings()
-        self.networks = {"G": net, "offsets": offsets}
-        self.averages = {"G": copy.deepcopy(net).requires_grad_(False), "offsets": copy.deepcopy(offsets)}
-        trained = [p for p in (*net.parameters(), *offsets.parameters()) if p.requires_grad]
+        self.networks = {"G": net, "offsets": self.offsets}
+        self.averages = {"G": copy.deepcopy(net).requires_grad_(False), "offsets": copy.deepcopy(self.offsets)}
+        trained = [p for p in (*net.parameters(), *self.offsets.parameters()) if p.requires_grad]
         self.optimizers = {"G": torch.optim.Adam(trained, config.learning_rate, betas=(0.9, 0.99))}
 
     @property
@@ -271,9 +277,11 @@ class Stylizer(System):
     @torch.no_grad()
     def style_table(self) -> Tensor:
         """Return the averaged networks' vectors (N, S) of the curated styles and the teacher's looks."""
-        table = self.averages["offsets"].table.clone()  # type: ignore[operator, union-attr]
+        average, offsets = self.averages["G"], self.averages["offsets"]
+        assert isinstance(average, StyleNet) and isinstance(offsets, Offsets)
+        table = offsets.table.clone()
         readings = torch.cat([self.style(self.files[name]).readings for name in self.pictures])
-        table[: len(self.pictures)] += self.averages["G"].encode_readings(readings)  # type: ignore[operator]
+        table[: len(self.pictures)] += average.encode_readings(readings)
         return table
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_origin
 
 import numpy as np
 import torch
@@ -162,7 +162,7 @@ def find_system(name: str) -> type[System]:
 
 
 def build_config(kind: type[System], preset: str | None = None, overrides: dict[str, str] | None = None) -> Config:
-    """Return the preset's config with ``overrides`` (texts, as typed on a command line) applied.
+    """Return the preset's config with ``overrides`` (texts, as typed on a command line; lists by commas) applied.
 
     Raises:
         UnknownName: no such preset.
@@ -175,8 +175,12 @@ def build_config(kind: type[System], preset: str | None = None, overrides: dict[
     for field in overrides or {}:
         if field not in fields:
             raise InvalidRequest(f"{kind.name} has no field {field!r}; it has {', '.join(sorted(fields))}.")
+    typed: dict[str, Any] = {
+        field: [part for part in text.split(",") if part] if get_origin(fields[field].annotation) is tuple else text
+        for field, text in (overrides or {}).items()
+    }
     try:
-        return kind.config_type.model_validate(kind.presets[preset] | (overrides or {}))
+        return kind.config_type.model_validate(kind.presets[preset] | typed)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
