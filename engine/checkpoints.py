@@ -147,6 +147,13 @@ def in_office(kind: str) -> Card:
     raise UnknownName(f"There is no {kind} among the models in {' or '.join(map(str, folders()))}.")
 
 
+def described() -> list[dict[str, Any]]:
+    """Return all cards as JSON, each saying whether its model is in office."""
+    cards = catalogue()
+    chosen = {kind: in_office(kind).name for kind in {card.kind for card in cards}}
+    return [dict(card.fields) | {"in_office": card.name == chosen[card.kind]} for card in cards]
+
+
 def find_kind(kind: str, name: str) -> Card:
     """Return the card of the model called ``name``, which must be of ``kind``.
 

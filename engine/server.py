@@ -245,8 +245,7 @@ class Service:
 
     async def models(self, _: web.Request) -> web.Response:
         """GET /v1/models."""
-        cards = await asyncio.to_thread(checkpoints.catalogue)
-        return web.json_response([dict(card.fields) for card in cards])
+        return web.json_response(await asyncio.to_thread(checkpoints.described))
 
     async def health(self, _: web.Request) -> web.Response:
         """GET /healthz."""

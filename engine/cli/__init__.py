@@ -6,7 +6,6 @@ Only the module of the command that was asked for is imported, so `recipe` start
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import itertools
 import signal
 import sys
@@ -65,13 +64,13 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     )
     app.callback()(lambda: None)  # keeps the names of commands even if there were only one
     asked = next((argument for argument in arguments if not argument.startswith("-")), None)
-    known = [command.name for command in COMMANDS if _exists(command.module)]
+    known = [command.name for command in COMMANDS]
     if asked is not None and asked not in known:
         raise UnknownName(f"There is no command {asked!r}; there are {', '.join(known)}.")
     for command in COMMANDS:
         if command.name == asked:
             _attach(app, command)
-        elif command.name in known:
+        else:
             app.command(command.name, help=command.help)(_elsewhere)
     return app
 
@@ -82,10 +81,6 @@ def _attach(app: typer.Typer, command: Command) -> None:
         app.add_typer(code, name=command.name, help=command.help)
     else:
         app.command(command.name)(code)
-
-
-def _exists(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
 
 
 def _elsewhere() -> None:
