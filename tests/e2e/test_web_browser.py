@@ -92,13 +92,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     stylizer = {"styles": 4, "style_dim": 8, "widths": [8, 12, 16], "blocks": 1}
     net = nets.create("stylenet", **stylizer)
-    net.style_table.copy_(torch.randn(4, 8))
+    net.style_table.copy_(torch.randn(4, 8))  # type: ignore[operator]
     styles = [{"name": name, "title": name.title(), "artist": "Nobody"} for name in ("waves", "dots", "fog", "embers")]
     checkpoints.save(card("stylizer", "stylenet", stylizer) | {"styles": styles}, net, root=root)
     painter = {"genres": 3, "resolution": 32, "z_dim": 16, "embedding": 8, "width": 0.1}
     genres = {"genres": ["flower-painting", "landscape", "portrait"], "resolution": 32}
     judge = {"genres": 3, "size": 32, "widths": [8, 8, 8, 8]}
-    genres["discriminator"] = {"name": "projected-discriminator", "config": judge}  # type: ignore[assignment]
+    genres["discriminator"] = {"name": "projected-discriminator", "config": judge}
     checkpoints.save(
         card("painter", "painter", painter) | genres, nets.create("painter", **painter),
         nets.create("projected-discriminator", **judge), root=root,
@@ -333,7 +333,7 @@ def test_a_close_look_opens_and_closes_by_keyboard(browser: Browser, house: Hous
     browser.until(lambda _: browser.find("#closely").is_displayed())
     driver.switch_to.active_element.send_keys("+")
     driver.switch_to.active_element.send_keys("+")
-    assert "scale(2.25)" in browser.find("#closely img").get_attribute("style")
+    assert "scale(2.25)" in (browser.find("#closely img").get_attribute("style") or "")
     browser.shoot("closely")
     driver.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not browser.find("#closely").is_displayed()

@@ -45,7 +45,7 @@ async def serve(studio: Studio, settings: Settings) -> AsyncIterator[Serve]:
         servers.append(server)
 
         def browser() -> Browser:
-            browsers.append(Browser(server.make_url("/")))
+            browsers.append(Browser(server))
             return browsers[-1]
 
         return browser

@@ -151,7 +151,7 @@ async def test_everything_of_mine_comes_as_one_file_and_goes_for_good(host: Any,
 async def test_a_duel_is_blind_until_the_choice(host: Any, studio: Studio) -> None:
     _, page = await host.get("/duel")
     assert "no two new paintings" in page
-    works = []
+    works: list[str] = []
     for seed in (1, 2):
         job = await studio.queue.submit(PaintRequest(genre="landscape", seed=seed), member=CLEO, guild="web")
         async for status in studio.queue.watch(job.id):

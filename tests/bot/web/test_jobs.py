@@ -90,4 +90,8 @@ async def test_stopping_hangs_up_on_open_streams(serve: Any, engine: Any) -> Non
     reading = asyncio.create_task(events(host, answer["href"]))
     while not engine.running:
         await asyncio.sleep(0.01)
-    reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+    await asyncio.wait_for(host.server.close(), 30)
+    ended, _ = await asyncio.wait({reading}, timeout=30)
+    assert ended
+    await asyncio.gather(reading, return_exceptions=True)
+    engine.gate.set()

@@ -11,13 +11,14 @@ from typing import Any
 
 import aiohttp
 import yarl
+from aiohttp.test_utils import TestServer
 from PIL import Image, UnidentifiedImageError
 
 from engine.api import EnhanceRequest, FitRequest, MorphRequest, Output, PaintRequest, Request
 from engine.errors import UnreadableImage
 
 TOKEN = "a-long-secret-for-the-host"
-CARDS = [
+CARDS: list[dict[str, Any]] = [
     {"name": "atelier", "kind": "stylizer", "sha256": "ab" * 32, "styles": [
         {"name": "waves", "title": "The <Great> Wave", "artist": "Hokusai"}, {"name": "dots", "title": "Dots"},
     ]},
@@ -66,8 +67,9 @@ def photo_bytes(width: int = 80, height: int = 60, colour: tuple[int, int, int] 
 class Browser:
     """A cookie jar and a reader of forms: what a browser without scripts can do."""
 
-    def __init__(self, base: yarl.URL) -> None:
-        self.base = base
+    def __init__(self, server: TestServer) -> None:
+        self.server = server
+        self.base = server.make_url("/")
         self.session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
         self.token = ""
 
