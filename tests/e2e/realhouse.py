@@ -42,7 +42,7 @@ class BotProcess:
         file = self.folder / "bot.log"
         return file.read_text("utf-8", "replace") if file.exists() else ""
 
-    async def start(self, within: float = 30) -> None:
+    async def start(self, within: float = 90) -> None:
         """Start it and wait until it is on Discord."""
         before = self.discord.identifies
         with (self.folder / "bot.log").open("ab") as log:

@@ -13,6 +13,8 @@ from discordstandin import Message, Person
 from PIL import Image
 from realhouse import House
 
+pytestmark = pytest.mark.timeout(300)  # patience with a busy machine, not a measure
+
 
 def photo(colour: str = "teal") -> tuple[str, bytes]:
     """Return a small photo to upload."""

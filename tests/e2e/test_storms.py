@@ -11,6 +11,8 @@ from fakeengine import FakeEngine
 from realhouse import BotProcess, House
 from test_day import art_id, photo, votes_become
 
+pytestmark = pytest.mark.timeout(300)  # patience with a busy machine, not a measure
+
 
 def shown(house: House) -> list[str]:
     """Return the ids of all works that stand in the room, as often as they stand there."""
@@ -207,6 +209,6 @@ async def test_a_wrong_token_ends_with_one_sentence(house: House, tmp_path: Path
     async with FakeEngine() as engine:
         other = BotProcess(tmp_path / "second", house.discord, engine, DISCORD_TOKEN=TOKEN + "x")
         with pytest.raises(AssertionError, match="Discord does not accept DISCORD_TOKEN"):
-            await other.start(within=20)
+            await other.start()
         assert "Traceback" not in other.log
         await other.stop()

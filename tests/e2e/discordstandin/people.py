@@ -49,7 +49,7 @@ class Answer:
         """All words of the answer and the follow-ups."""
         return "\n".join(m.text for m in self.messages)
 
-    async def until(self, what: str = "", *, files: int = 0, within: float = 30) -> Message:
+    async def until(self, what: str = "", *, files: int = 0, within: float = 60) -> Message:
         """Wait until some message of the answer says ``what`` and shows ``files`` attachments; return it."""
 
         def found() -> Message | None:

@@ -145,7 +145,7 @@ class StandIn:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def wait(self, truth: Callable[[], Any], what: str = "the expected state", within: float = 30) -> Any:
+    async def wait(self, truth: Callable[[], Any], what: str = "the expected state", within: float = 60) -> Any:
         """Wait until ``truth()`` holds, looking again after every request and event; return its value."""
         deadline = time.monotonic() + within
         while not (value := truth()):
