@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from engine import losses, nets
+from engine import checkpoints, losses, nets
 from engine.errors import InvalidRequest
 from engine.nets.patchnce import PatchProjector
 from engine.nets.stylenet import Brush, StyleNet, Transformer
 from engine.nets.vgg import load_vgg
 from engine.train.augment import Augmentation
 from engine.train.domains import load_domain
-from engine.train.initial import Initial
+from engine.train.initial import Initial, read_initial
 from engine.train.state import ema_update
 from engine.train.system import Config, System, system
 
@@ -40,7 +40,7 @@ class CutConfig(Config):
     images: int = 130_000
     batch: int = 4
     source: str = "photos"  # folder or pattern below the data
-    target: str = "paintings/landscape"
+    target: str = "paintings"  # or "paintings/landscape", "paintings/*/monet-*"
     artist: str = ""  # of the paintings, as manifest.csv writes it: claude-monet
     load_size: int = 160  # px, short side of the pictures
     crop_size: int = Field(128, multiple_of=8)
@@ -97,6 +97,10 @@ class Cut(System):
         """Take over a brush, or a stylizer at one of its styles."""
         kept = initial.averages.get("G") or initial.networks.get("G", {})
         if any(name.startswith("read.") for name in kept):
+            released = initial.path.with_name(checkpoints.WEIGHTS)
+            if initial.state and released.is_file():  # of the same weights, with the table of styles filled in
+                initial = read_initial(released)
+                kept = initial.averages["G"]
             brush = brush_of(kept, self._style_of(kept, initial.card))
             initial = Initial(initial.path, {"G": brush}, {"G": brush})
         super().start_from(initial)

@@ -31,7 +31,7 @@ class CycleGANConfig(Config):
     images: int = 140_000
     batch: int = 2
     source: str = "photos"  # folder or pattern below the data
-    target: str = "paintings/landscape"
+    target: str = "paintings"  # or "paintings/landscape", "paintings/*/monet-*"
     artist: str = ""  # of the paintings, as manifest.csv writes it
     load_size: int = 160  # px, short side of the pictures; may change on resume, as crop_size may
     crop_size: int = Field(128, multiple_of=8)
