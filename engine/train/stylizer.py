@@ -192,8 +192,9 @@ class Stylizer(System):
         optimizer = self.optimizers["G"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
-        optimizer.step()
+        length = torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
+        if length.isfinite():  # an empty photo has no gradient worth following
+            optimizer.step()
         decay = min(0.999, (1 + self.images / config.batch) / (10 + self.images / config.batch))
         for name, average in self.averages.items():
             ema_update(average, self.networks[name], decay)
