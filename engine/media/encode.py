@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -141,6 +140,8 @@ def _mp4(frames: list[Pixels], recipe: Recipe | None, fps: float, quality: int) 
     room = 1600 + 24 * len(frames) + len(comment)
     # Bit-exact and single-threaded: the same frames are the same bytes, with no date and no version in them.  Even so
     # x264's look-ahead rounds by chance of memory (several files from the same frames) unless it is "cpu-independent".
+    import av  # here, because FFmpeg costs a quarter of a second that stills need not wait for
+
     out = io.BytesIO()
     container = av.open(out, "w", format="mp4", options={"moov_size": str(room), "fflags": "+bitexact"})
     with container:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -173,6 +172,8 @@ def _check_length(frames: int) -> None:
 
 
 def _look_at_film(data: bytes) -> _Source:
+    import av  # as in encode.py
+
     try:
         with av.open(io.BytesIO(data), "r") as film:
             stream = film.streams.video[0]
@@ -217,6 +218,8 @@ def _animation(data: bytes, source: _Source, side: int) -> list[Pixels]:
 
 
 def _film_frames(data: bytes, size: tuple[int, int]) -> Iterator[Pixels]:
+    import av
+
     count = 0
     try:
         with av.open(io.BytesIO(data), "r") as film:
