@@ -15,6 +15,17 @@ from engine.nets import register
 SCALES = (2, 4)
 
 
+def _without_lattice(x: Tensor) -> Tensor:
+    """Blur by [1 2 1] / 4 both ways, which is zero at Nyquist's frequency and there only.
+
+    Pixel-shuffle's sub-pixels are drawn by filters of their own, which a discriminator soon has drawing dotted edges
+    (measured, after 300 steps; Sugawara et al. 2018, 1806.02658).
+    """
+    line = x.new_tensor([0.25, 0.5, 0.25])
+    kernel = (line[:, None] * line).expand(3, 1, 3, 3)
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+
+
 @register("enhancer")
 class Enhancer(nn.Module):
     """Pictures (B, 3, H, W) in [0, 1] -> the same at ``scale`` times the size.
@@ -45,8 +56,8 @@ class Enhancer(nn.Module):
 
     def draw(self, picture: Tensor, scale: int) -> Tensor:
         """Return the enlargement before it is cut to [0, 1]: what losses see, so that no pixel is without gradient."""
-        detail = F.pixel_shuffle(self.heads[f"x{scale}"](self.trunk(picture - 0.5)), scale)
-        return F.interpolate(picture, scale_factor=float(scale), mode="bilinear") + detail.float()
+        detail = F.pixel_shuffle(self.heads[f"x{scale}"](self.trunk(picture - 0.5)), scale).float()
+        return F.interpolate(picture, scale_factor=float(scale), mode="bilinear") + _without_lattice(detail)
 
     def forward(self, picture: Tensor, scale: int) -> Tensor:
         return self.draw(picture, scale).clamp(0, 1)
