@@ -81,7 +81,7 @@ class Pool(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Start empty where the pictures have another size now."""
-        if state_dict[prefix + "kept"].shape != self.kept.shape:
+        if state_dict.get(prefix + "kept", self.kept).shape != self.kept.shape:
             state_dict = state_dict | {prefix + "kept": self.kept, prefix + "filled": torch.tensor(0)}
         super()._load_from_state_dict(state_dict, prefix, *rest)
 

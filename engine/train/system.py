@@ -123,15 +123,14 @@ class System(ABC):
         """Begin a new run (images, optimisers and random numbers anew) with the weights of another, where they fit.
 
         Raises:
-            InvalidRequest: nothing fits.
+            InvalidRequest: less than half of the generator's tensors fit: it is another kind of network.
         """
-        fitting = initial.put_into(self.networks, initial.networks)
+        name, generator = next(iter(self.networks.items()))
+        if 2 * initial.put_into({name: generator}, initial.networks) < len(generator.state_dict()):
+            raise InvalidRequest(f"{initial.path} does not fit {self.name}; choose a model of the same networks.")
+        initial.put_into(self.networks, initial.networks)
         initial.put_into(self.averages, initial.networks)  # an average that was not kept starts at its network
         initial.put_into(self.averages, initial.averages)
-        if not fitting:
-            raise InvalidRequest(
-                f"Nothing in {initial.path} fits {self.name}; start from a model of the same networks."
-            )
 
 
 _FOUND: dict[str, type[System]] = {}
