@@ -97,6 +97,11 @@ class Residual(nn.Module):
         return x + self.second(self.first(x, style, statistics), style, statistics)
 
 
+def soften(x: Tensor) -> Tensor:
+    """Blur x (B, 3, H, W) by [1 2 1] / 4 both ways: no lattice of sub-pixels passes, as the filter is 0 at Nyquist."""
+    return F.avg_pool2d(F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 2, 1), 2, 1)
+
+
 class Tint(nn.Module):
     """The photo's own colours, normalised, through a 3x3 matrix and an offset, both linear in the style.
 
@@ -118,8 +123,10 @@ class Tint(nn.Module):
         if self.by_style is not None and style is not None:
             values = values + self.by_style(style)
         matrix = values[:, :9].view(-1, 3, 3).float() * inverse[:, None, :]  # (B, 3, 3)
-        offset = values[:, 9:].float() - torch.einsum("bij,bj->bi", matrix, mean)
-        return torch.einsum("bij,bjhw->bihw", matrix, photo.float()) + offset[:, :, None, None]
+        offset = values[:, 9:].float() - (matrix * mean[:, None]).sum(2)
+        # Sums instead of matrix products, which autocast would do in bf16: skies would show bands.
+        mixed = sum(matrix[:, :, i, None, None] * photo[:, i, None].float() for i in range(3))
+        return mixed + offset[:, :, None, None]
 
 
 class Transformer(nn.Module):
@@ -167,7 +174,7 @@ class Transformer(nn.Module):
         for conv in self.up:
             x = conv(F.interpolate(x, scale_factor=2.0, mode="nearest"), style, statistics)
         x = self.paint(F.pad(x, (1, 1, 1, 1), mode="reflect"))
-        return 0.5 + F.pixel_shuffle(x, 2).float() + self.tint(photo, style, statistics)
+        return 0.5 + soften(F.pixel_shuffle(x, 2).float()) + self.tint(photo, style, statistics)
 
     def statistics(self, photo: Tensor, style: Tensor | None = None) -> Statistics:
         """Measure the instance norms on a small copy of the picture, to be used by its tiles."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import csv
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,23 +203,13 @@ class Stylizer(System):
 
     def _lesson(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Every photo in a style of its own; the teacher's pixels, and sharpness in a quarter of the picture."""
-        assert self.teacher
-        photos, wanted, vectors = [], [], []
-        size = self.config.size
-        for photo in self._crops():
-            path, row = self._choose(self.config.arbitrary, looks=True)
-            if path is None and row is not None:
-                photos.append(photo[None])
-                wanted.append(self.teacher.paint(photo[None], row - len(self.pictures)))
-            elif path is not None:
-                large = F.interpolate(photo[None], size=(SIDE, SIDE), mode="bicubic").clamp(0, 1)
-                top, left = self.numpy_rng.integers(SIDE - size + 1, size=2)
-                window = (..., slice(top, top + size), slice(left, left + size))
-                photos.append(large[window])
-                wanted.append(self.teacher.paint_like(large, self.style(path).taught)[window])  # type: ignore[arg-type]
-            vectors.append(self._vector(path, row))
-        photo, target = (torch.cat(x).to(memory_format=torch.channels_last) for x in (photos, wanted))
-        painted = self.net.paint_freely(photo, torch.cat(vectors))
+        chosen = [self._choose(self.config.arbitrary, looks=True) for _ in range(self.config.batch)]
+        corners = self.numpy_rng.integers(SIDE - self.config.size + 1, size=(self.config.batch, 2)).tolist()
+        vectors = torch.cat([self._vector(path, row) for path, row in chosen])
+        with ThreadPoolExecutor(2) as pool:  # the teacher's networks leave Python's lock alone
+            pairs = list(pool.map(self._show, self._crops(), chosen, corners))
+        photo, target = (torch.cat(half).to(memory_format=torch.channels_last) for half in zip(*pairs, strict=True))
+        painted = self.net.paint_freely(photo, vectors)
         told = {"copy": (painted - target).abs().mean()}
         seen, original = self._view(painted, target, fine=True)
         with torch.no_grad():
@@ -226,6 +217,22 @@ class Stylizer(System):
         ours = self.vgg(seen, until=SHARP_TAPS[-1])
         told["sharp"] = losses.likeness([ours[tap] for tap in SHARP_TAPS], [sharp[tap] for tap in SHARP_TAPS])
         return 5 * told["copy"] + told["sharp"], told
+
+    def _show(
+        self, photo: Tensor, chosen: tuple[Path | None, int | None], corner: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return a photo and what the teacher makes of it, (1, 3, S, S) each: all of it, or a piece of a larger one."""
+        assert self.teacher
+        path, row = chosen
+        if path is None:
+            assert row is not None
+            return photo[None], self.teacher.paint(photo[None], row - len(self.pictures))
+        large = F.interpolate(photo[None], size=(SIDE, SIDE), mode="bicubic").clamp(0, 1)
+        top, left = corner
+        window = (..., slice(top, top + self.config.size), slice(left, left + self.config.size))
+        taught = self._found[path].taught
+        assert taught is not None
+        return large[window], self.teacher.paint_like(large, taught)[window]
 
     def _practice(self) -> tuple[Tensor, dict[str, Tensor]]:
         """All photos in one style, judged by perceptual losses."""

@@ -13,7 +13,7 @@ from engine.train.system import Config, System, build_config, find_system
 TINY = {
     "painter": {"batch": "4", "resolution": "32", "critic_size": "32", "genres": "landscape,portrait", "width": "0.1",
                 "memory": "12"},
-    "stylizer": {"batch": "2", "size": "64", "styles": "dots,waves", "strangers": "4"},
+    "stylizer": {"batch": "2", "size": "64", "styles": "dots,waves", "strangers": "4", "lessons": "0"},
     "enhancer": {"batch": "2", "size": "48", "second_stage": "0.5"},
     "cut": {"batch": "2", "load_size": "40", "crop_size": "32", "critic_width": "4", "patches": "8"},
     "cyclegan": {"batch": "2", "load_size": "40", "crop_size": "32", "critic_width": "4", "pool": "3", "blocks": "1"},
