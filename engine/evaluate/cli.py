@@ -41,9 +41,10 @@ def evaluate(
             from engine.evaluate import painters, spaces
 
             side = size or int(card["resolution"])
-            references = painters.load_references(data, card["genres"], side, cache)
+            count = count or 2000
+            references = painters.load_references(data, card["genres"], side, cache, most=2 * count)
             account = painters.evaluate_painter(
-                loaded, references, spaces.judges(), count=count or 2000, psi=psi, seed=seed, tell=show
+                loaded, references, spaces.judges(), count=count, psi=psi, seed=seed, tell=show
             )
         else:
             from engine.evaluate import stylizers

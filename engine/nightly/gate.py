@@ -6,6 +6,7 @@ feature spaces neither the discriminator nor the taste looks through.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ class GateConfig:
     worse_in_all: float = 0.10  # and than the base release's
     kid_noise: float = (
         0.01  # KID below which two sets are one, in features of unit spread; a share of nothing is nothing
+    )
+    samples_noise: float = (
+        0.05  # the same where the base's samples stand for paintings: all learning leads away from them
     )
     recall: float = 0.97  # of the base release's
     diversity: float = 0.95  # of the base release's, on average; 0.9 in the worst genre
@@ -83,41 +87,42 @@ def at_least(name: str, value: float, limit: float) -> Check:
     return Check(name, value, f"at least {limit:.4g}", value >= limit)
 
 
-def judge(
-    candidate: nn.Module,
-    champion: Model,
-    base: Model,
-    evidence: Evidence,
-    config: GateConfig,
-    *,
-    learning: set[str],
-) -> list[Check]:
-    """Return all checks; what is plainly broken is not measured further.
+class Gate:
+    """Champion, base release and paintings are looked at once, then any number of candidates are judged.
 
     Args:
         learning: names of the weights a lesson may change.
     """
-    checks = sound(candidate, learning, champion, base, config)
-    if not all(check.passed for check in checks):
+
+    def __init__(
+        self, champion: Model, base: Model, evidence: Evidence, config: GateConfig, *, learning: set[str]
+    ) -> None:
+        self._champion, self._base, self._evidence, self._config = champion, base, evidence, config
+        self._learning = learning
+        self._painted = {
+            name: paint(net, evidence.latents) for name, net in (("champion", champion.net), ("base", base.net))
+        }
+        self._rooms = [Room(space, self._painted, evidence) for space in evidence.spaces]
+
+    def judge(self, candidate: nn.Module) -> list[Check]:
+        """Return all checks; weights that are broken or went too far are not looked at further."""
+        evidence, config = self._evidence, self._config
+        checks = sound(candidate, self._learning, self._champion, self._base, config)
+        if not all(check.passed for check in checks):
+            return checks
+        painted = paint(candidate, evidence.latents)
+        checks += clean(painted, self._painted["champion"])
+        gains = []
+        for number, room in enumerate(self._rooms):
+            found, gain = room.judge(painted, config, first=number == 0)
+            checks += found
+            gains.append(gain)
+        if evidence.taste is not None and evidence.looks is not None:
+            checks.append(taste_gain(painted, self._painted["champion"], evidence.taste, evidence.looks))
+        else:
+            checks.append(Check("surely nearer to the paintings in one space", min(gains), "below 0", min(gains) < 0))
+        checks.append(_latency(candidate, self._champion.net, evidence.latents, config))
         return checks
-    painted = {
-        name: paint(net, evidence.latents)
-        for name, net in (("candidate", candidate), ("champion", champion.net), ("base", base.net))
-    }
-    checks += clean(painted["candidate"], painted["champion"])
-    if not all(check.passed for check in checks):
-        return checks
-    gains = []
-    for number, space in enumerate(evidence.spaces):
-        found, gain = _in_space(space, painted, evidence, config, first=number == 0)
-        checks += found
-        gains.append(gain)
-    if evidence.taste is not None and evidence.looks is not None:
-        checks.append(taste_gain(painted["candidate"], painted["champion"], evidence.taste, evidence.looks))
-    else:
-        checks.append(Check("surely nearer to the paintings in one space", min(gains), "below 0", min(gains) < 0))
-    checks.append(_latency(candidate, champion.net, evidence.latents, config))
-    return checks
 
 
 def sound(net: nn.Module, learning: set[str], champion: Model, base: Model, config: GateConfig) -> list[Check]:
@@ -167,49 +172,65 @@ def checkerboard(pictures: Tensor) -> float:
     return float(lattice / luma.var((1, 2)).mean().clamp_min(1e-6))
 
 
-def _in_space(
-    space: Space, painted: dict[str, Tensor], evidence: Evidence, config: GateConfig, *, first: bool
-) -> tuple[list[Check], float]:
-    """Return the checks of one space, and the upper end of the change of KID, below 0 if it surely got better."""
-    size = evidence.real.shape[2]
-    real = space(batches(evidence.real))
-    scale = Scale.of(real)
-    real = scale(real)
-    seen = {name: scale(space(batches(pictures, size))) for name, pictures in painted.items()}
-    candidate, champion, base = seen["candidate"], seen["champion"], seen["base"]
-    labels = evidence.latents.labels
+class Room:
+    """One space with all that candidates are compared with, in units of the paintings' spread."""
 
-    tonight, of_champion = metrics.paired_kid(real, candidate, champion)
-    in_all, of_base = metrics.paired_kid(real, candidate, base)
-    checks = [
-        at_most(f"KID in {space.name}, surely worse than the champion's by", tonight.high,
-                max(config.worse_tonight * of_champion.value, config.kid_noise)),
-        at_most(f"KID in {space.name}, surely worse than the base's by", in_all.high,
-                max(config.worse_in_all * of_base.value, config.kid_noise)),
-    ]  # fmt: skip
-    recall, before = metrics.precision_recall(real, candidate).recall, metrics.precision_recall(real, base).recall
-    checks.append(at_least(f"recall in {space.name}", recall, min(config.recall * before, before - 0.01)))
-    ours, theirs = metrics.diversity(candidate, labels), metrics.diversity(base, labels)
-    ratios = [ours[label] / max(theirs[label], 1e-9) for label in theirs]
-    checks.append(at_least(f"diversity in {space.name}, of the base's", sum(ratios) / len(ratios), config.diversity))
-    checks.append(at_least(f"diversity in {space.name}, in the worst genre", min(ratios), config.diversity - 0.05))
-    moved = (candidate - base).norm(dim=1).median() / (sum(theirs.values()) / len(theirs))
-    checks.append(at_most(f"pictures moved in {space.name}", float(moved), config.moved))
-    if first:
-        checks.append(_accuracy(real, evidence.real_labels, candidate, base, labels, config))
-        if evidence.known is not None:
-            known = scale(space(batches(evidence.known)))
-            near, usual = (float(metrics.nearest(known, x)[0].median()) for x in (candidate, champion))
-            checks.append(at_least("distance to the nearest known painting", near, config.nearer * usual))
-    return checks, tonight.high
+    def __init__(self, space: Space, painted: dict[str, Tensor], evidence: Evidence) -> None:
+        self._space, self._evidence = space, evidence
+        self._size = evidence.real.shape[2]
+        real = space(batches(evidence.real))
+        self._scale = Scale.of(real)
+        self._real = self._scale(real)
+        self._champion, self._base = (self._look(painted[name]) for name in ("champion", "base"))
 
+    def _look(self, pictures: Tensor) -> Tensor:
+        return self._scale(self._space(batches(pictures, self._size)))
 
-def _accuracy(
-    real: Tensor, real_labels: Tensor, candidate: Tensor, base: Tensor, labels: Tensor, config: GateConfig
-) -> Check:
-    classifier = metrics.fit_classifier(real, real_labels, int(max(real_labels.max(), labels.max())) + 1)
-    ours, theirs = (metrics.accuracy(classifier(x), labels)["mean"] for x in (candidate, base))
-    return at_least("genre accuracy", ours, theirs - config.accuracy_loss)
+    def judge(self, painted: Tensor, config: GateConfig, *, first: bool) -> tuple[list[Check], float]:
+        """Return the checks, and the upper end of the change of KID, below 0 if it surely got better.
+
+        Args:
+            first: also ask for genres and copies, once is enough.
+        """
+        name, labels = self._space.name, self._evidence.latents.labels
+        candidate, base = self._look(painted), self._base
+        tonight, of_champion = metrics.paired_kid(self._real, candidate, self._champion)
+        in_all, of_base = metrics.paired_kid(self._real, candidate, base)
+        checks = [
+            at_most(f"KID in {name}, surely worse than the champion's by", tonight.high,
+                    max(config.worse_tonight * of_champion.value, config.kid_noise)),
+            at_most(f"KID in {name}, surely worse than the base's by", in_all.high,
+                    max(config.worse_in_all * of_base.value, config.kid_noise)),
+        ]  # fmt: skip
+        recall, before = (metrics.precision_recall(self._real, x).recall for x in (candidate, base))
+        checks.append(at_least(f"recall in {name}", recall, min(config.recall * before, before - 0.01)))
+        ours, theirs = metrics.diversity(candidate, labels), metrics.diversity(base, labels)
+        ratios = [ours[label] / max(theirs[label], 1e-9) for label in theirs]
+        checks.append(at_least(f"diversity in {name}, of the base's", sum(ratios) / len(ratios), config.diversity))
+        checks.append(at_least(f"diversity in {name}, in the worst genre", min(ratios), config.diversity - 0.05))
+        moved = (candidate - base).norm(dim=1).median() / (sum(theirs.values()) / len(theirs))
+        checks.append(at_most(f"pictures moved in {name}", float(moved), config.moved))
+        if first:
+            checks.append(self._accuracy(candidate, config))
+            if self._evidence.known is not None:
+                checks.append(self._memory(candidate, config))
+        return checks, tonight.high
+
+    def _accuracy(self, candidate: Tensor, config: GateConfig) -> Check:
+        labels = self._evidence.latents.labels
+        classes = int(max(self._evidence.real_labels.max(), labels.max())) + 1
+        classifier = metrics.fit_classifier(self._real, self._evidence.real_labels, classes)
+        ours, theirs = (metrics.accuracy(classifier(x), labels)["mean"] for x in (candidate, self._base))
+        return at_least("genre accuracy", ours, theirs - config.accuracy_loss)
+
+    def _memory(self, candidate: Tensor, config: GateConfig) -> Check:
+        near, usual = (float(metrics.nearest(self._known, x)[0].median()) for x in (candidate, self._champion))
+        return at_least("distance to the nearest known painting", near, config.nearer * usual)
+
+    @functools.cached_property
+    def _known(self) -> Tensor:
+        assert self._evidence.known is not None
+        return self._look(self._evidence.known)
 
 
 def taste_gain(candidate: Tensor, champion: Tensor, taste: Taste, looks: Looks) -> Check:

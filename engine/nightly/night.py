@@ -6,10 +6,11 @@ gate found the candidate wanting.  "candidate": a model folder that may be tried
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from engine.nightly.votes import Ballot, Pair, Work, pairs
 
 HELD_OUT = 0.1  # of the host's paintings, by their bytes: for ever unseen by lessons
 MOST_REAL = 1000  # paintings in the gate
+SHARES = (1.0, 0.5, 0.25)  # of the way a lesson went, tried in turn
 DIARY = "night.json"
 ENOUGH = 200  # paintings of a host from which lessons can be held; with fewer the base's samples stand in
 
@@ -159,15 +161,22 @@ def _hold(
         return Night("refused", str(error), figures)
     figures["lesson"] = taught.figures
 
-    # Let the gate judge.
-    candidate = rounded(taught.net)
-    labels = torch.as_tensor(stream.labels)
-    latents = draw_latents(config.gate.samples, taught.net.z_dim, labels, config.gate.seed)
+    # Let the gate judge; a lesson that went too far is taken half as far, and half of that.
+    learning = set(lesson.learning_parameters(taught.net, config.lesson.learning_blocks))
+    latents = draw_latents(config.gate.samples, taught.net.z_dim, torch.as_tensor(stream.labels), config.gate.seed)
     evidence = Evidence(
         material.real, material.real_labels, latents, judges.spaces, material.known, judges.looks, other
     )
-    learning = set(lesson.learning_parameters(taught.net, config.lesson.learning_blocks))
-    checks = gate.judge(candidate, champion, base, evidence, config.gate, learning=learning)
+    limits = config.gate
+    if material.known is None:
+        limits = replace(limits, kid_noise=max(limits.kid_noise, limits.samples_noise))
+    judging = gate.Gate(champion, base, evidence, limits, learning=learning)
+    for share in SHARES:
+        candidate = part_of_the_way(champion.net, taught.net, share)
+        checks = judging.judge(candidate)
+        figures["share"] = share
+        if all(check.passed for check in checks):
+            break
     tell(1.0)
     if failed := [check for check in checks if not check.passed]:
         first = failed[0]
@@ -201,12 +210,16 @@ def part_voters(chosen: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
     return [p for p in chosen if p.voter not in judging], [p for p in chosen if p.voter in judging]
 
 
-def rounded(net: nn.Module) -> nn.Module:
-    """Return ``net`` with the weights it will have on disk, so that the gate judges what people get."""
-    for value in net.state_dict().values():
-        if value.is_floating_point() and value.dim() > 1 and torch.isfinite(value.half()).all():
-            value.copy_(value.half())
-    return net
+def part_of_the_way(champion: nn.Module, taught: nn.Module, share: float) -> nn.Module:
+    """Return champion + ``share`` (taught - champion), in the precision of the disk: what people will get."""
+    candidate = copy.deepcopy(taught)
+    before = champion.state_dict()
+    for key, value in candidate.state_dict().items():
+        if value.is_floating_point() and not torch.equal(value, before[key]):
+            value.copy_(torch.lerp(before[key], value, share))
+            if value.dim() > 1 and torch.isfinite(value.half()).all():
+                value.copy_(value.half())
+    return candidate
 
 
 # What was voted on
