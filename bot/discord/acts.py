@@ -66,7 +66,7 @@ def shown_in(bot: Ganvas, message: discord.Message) -> Callable[[], Awaitable[st
     """Return a way to find the work that a message shows; it raises InvalidRequest if there is none."""
 
     async def find() -> str:
-        art_id = await bot.studio.gallery.art_of(PLATFORM, str(message.id))
+        art_id = await bot.art_shown(message.id, message.author.id)
         if art_id is None:
             raise InvalidRequest("That message shows no artwork of mine.")
         return art_id

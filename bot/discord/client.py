@@ -22,7 +22,7 @@ from bot.config import Settings
 from bot.discord import buttons, platform
 from bot.discord.address import Address
 from bot.discord.delivery import DiscordDeliverer
-from bot.discord.people import age_restricted, guild_key, member_of
+from bot.discord.people import PLATFORM, age_restricted, guild_key, member_of
 from bot.discord.progress import Progress
 from bot.discord.texts import Translator, Voice, language_of
 from bot.studio import Artwork, Job, Member, Studio
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 COGS = ("stylize", "paint", "morph", "gallery", "queue", "votes", "showcase", "settings", "admin", "privacy", "help")
 REMEMBERED = 4096  # interactions, to know a second delivery of the same event by
+GRACE = 2.0  # s from the appearance of a message of ours until we have noted what it shows
 READY_AFTER = 0.5  # s without a further guild
 
 
@@ -148,6 +149,14 @@ class Ganvas(commands.AutoShardedBot):
     def message(self, channel: int, message: int) -> discord.PartialMessage:
         """Return a message by its ids, without asking Discord for it."""
         return self.get_partial_messageable(channel).get_partial_message(message)
+
+    async def art_shown(self, message: int, author: int | None) -> str | None:
+        """Return the work that a message shows, or None; a message of ours may be younger than our note of it."""
+        art_id = await self.studio.gallery.art_of(PLATFORM, str(message))
+        if art_id is None and self.user and author == self.user.id:
+            await asyncio.sleep(GRACE)
+            art_id = await self.studio.gallery.art_of(PLATFORM, str(message))
+        return art_id
 
     # Answers
 

@@ -21,7 +21,6 @@ from engine.errors import GanvasError
 
 log = logging.getLogger(__name__)
 
-GRACE = 2.0  # s from the appearance of a message of ours until we have noted what it shows
 PACE = 1.0  # s between two messages that are read again
 EVERY = 6 * 3600.0  # s between two rounds when nothing was missed
 DAY = 86_400.0
@@ -55,11 +54,7 @@ class Votes(commands.Cog):
         await self.bot.studio.votes.seen()
         if payload.guild_id is None or (self.bot.user and payload.user_id == self.bot.user.id):
             return None
-        art_id = await self.bot.studio.gallery.art_of(PLATFORM, str(payload.message_id))
-        if art_id is None and self.bot.user and payload.message_author_id == self.bot.user.id:
-            # Somebody was faster than our note of what this message shows.
-            await asyncio.sleep(GRACE)
-            art_id = await self.bot.studio.gallery.art_of(PLATFORM, str(payload.message_id))
+        art_id = await self.bot.art_shown(payload.message_id, payload.message_author_id)
         if art_id is None:
             return None
         value = await self.bot.studio.votes.value_of(emoji_key(payload.emoji), guild_key(payload.guild_id))
