@@ -29,6 +29,7 @@ from engine import losses, nets
 from engine.data.paintings import find_pictures, load_pictures
 from engine.nets.stylenet import StyleNet
 from engine.nets.vgg import load_vgg
+from engine.train.initial import Initial
 from engine.train.state import ema_update
 from engine.train.system import Config, System, system
 from engine.train.teacher import LOOKS, SIDE, Teacher
@@ -309,14 +310,36 @@ class Stylizer(System):
             rows.append(torch.cat([photo, painted.float()]).permute(2, 0, 3, 1).flatten(1, 2))  # (H, N*W, 3)
         return torch.cat(rows).mul(255).round().byte().numpy()
 
+    def described(self) -> list[dict[str, str]]:
+        """Return name, title and artist of every row of the style table."""
+        pictures = [_describe(name, self.titles) for name in self.pictures]
+        return pictures + [{"name": name, "title": _capitals(name), "artist": ""} for name in self.looks]
+
+    def start_from(self, initial: Initial) -> None:
+        """Begin with the weights of another run; of a released model the styles of the same names are kept, too."""
+        super().start_from(initial)
+        known = {style["name"]: row for row, style in enumerate(initial.card.get("styles", ()))}
+        given = initial.networks["G"].get("style_table")
+        if given is None or not known:
+            return
+        own = self.style_table()
+        for row, style in enumerate(self.described()):
+            if style["name"] in known:
+                change = given[known[style["name"]]].float() - own[row]
+                for holder in (self.offsets, self.averages["offsets"]):
+                    assert isinstance(holder, Offsets)
+                    holder.table.data[row] += change
+
     def release(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         net = self.averages["G"]
         tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
-        tensors["net.style_table"] = self.style_table()
+        # The teacher's looks first: they are the stronger ones, and lists show them in this order.
+        order = [*range(len(self.pictures), len(self.pictures) + len(self.looks)), *range(len(self.pictures))]
+        tensors["net.style_table"] = self.style_table()[order]
+        described = self.described()
         card = {
             "net": {"name": "stylenet", "config": {"styles": len(self.pictures) + len(self.looks)}},
-            "styles": [_describe(name, self.titles) for name in self.pictures]
-            + [{"name": name, "title": _capitals(name), "artist": ""} for name in self.looks],
+            "styles": [described[row] for row in order],
         }
         return tensors, card
 
