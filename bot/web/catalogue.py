@@ -63,13 +63,16 @@ async def styles(studio: Studio, folder: Path) -> list[Choice]:
     return list({choice.value: choice for choice in found}.values())
 
 
-async def genres(studio: Studio, *, nudes: bool) -> list[Choice]:
-    """The genres that the painter in office knows, each with the best-liked work of it."""
+async def genres(studio: Studio, folder: Path, *, nudes: bool) -> list[Choice]:
+    """The genres that the painter in office knows, each with the best-liked work of it, or with the model's sample."""
     painter = await painter_card(studio)
     known = (painter or {}).get("genres") or []
     allowed = [genre for genre in GENRES if genre in known and (nudes or genre != "nude-painting")]
-    pictures = await asyncio.gather(*(_best_of(studio, genre) for genre in allowed))
-    return [Choice(genre, plain(genre), "", picture) for genre, picture in zip(allowed, pictures, strict=True)]
+    liked = await asyncio.gather(*(_best_of(studio, genre) for genre in allowed))
+    return [
+        Choice(genre, plain(genre), "", picture or _picture(folder, painter or {}, genre))
+        for genre, picture in zip(allowed, liked, strict=True)
+    ]
 
 
 async def art_styles(studio: Studio) -> Sequence[str]:
@@ -88,9 +91,10 @@ async def _best_of(studio: Studio, genre: str) -> str | None:
     return f"/art/{page.items[0].id}/thumb/320.webp" if page.items and not page.items[0].age_restricted else None
 
 
-def _picture(folder: Path, card: Card, style: str) -> str | None:
-    path = folder / card["name"] / "styles" / f"{style}.webp"
-    return f"/styles/{card['name']}/{style}.webp" if path.is_file() else None
+def _picture(folder: Path, card: Card, name: str) -> str | None:
+    """The address of a model's own sample of a style or genre."""
+    path = folder / card.get("name", "") / "samples" / f"{name}.webp"
+    return f"/styles/{card['name']}/{name}.webp" if path.is_file() else None
 
 
 def _preview(folder: Path, card: Card) -> str | None:
@@ -107,10 +111,10 @@ async def picture(request: web.Request) -> web.StreamResponse:
     if name == "preview":
         path = folder / card["name"] / "preview.webp"
     else:
-        style = next((s["name"] for s in card.get("styles", ()) if s["name"] == name), None)
-        if style is None:
+        known = [*(style["name"] for style in card.get("styles", ())), *card.get("genres", ())]
+        if name not in known:
             raise web.HTTPNotFound
-        path = folder / card["name"] / "styles" / f"{style}.webp"
+        path = folder / card["name"] / "samples" / f"{name}.webp"
     if not path.is_file():
         raise web.HTTPNotFound
     return web.FileResponse(path, headers={"Content-Type": "image/webp", "Cache-Control": "private, max-age=3600"})

@@ -69,7 +69,7 @@ async def paint_page(request: web.Request) -> web.Response:
     nudes = request.app[SETTINGS].nudes and (await studio.policy.settings(WEB)).nudes
     genre = request.query.get("genre", "")
     return await request.app[PAGES].page(
-        request, "paint", genres=await catalogue.genres(studio, nudes=nudes),
+        request, "paint", genres=await catalogue.genres(studio, request.app[SETTINGS].models, nudes=nudes),
         art_styles=await catalogue.art_styles(studio), nonce=secrets.token_hex(8),
         chosen=parse_genre(genre) if genre else "", seed=request.query.get("seed", ""),
         private=(await studio.policy.preferences(member)).private,

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from engine import checkpoints
+from engine.api import FitRequest, PaintRequest, Request, StylizeRequest, parse_seed
 from engine.checkpoints import Card
 from engine.cli.console import Json, tell, tell_json
-from engine.errors import GanvasError
+from engine.errors import GanvasError, InvalidRequest
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 Name = Annotated[str, typer.Argument(help="A model's name.", show_default=False)]
@@ -83,6 +84,49 @@ def appoint(name: Name, as_json: Json = False) -> None:
         tell_json({"kind": card.kind, "name": card.name})
     else:
         tell(f"{card.name} is the {card.kind} in office.")
+
+
+@app.command()
+def samples(
+    name: Name,
+    photo: Annotated[Path | None, typer.Option(help="The photo that a stylizer's samples paint over.")] = None,
+    seed: Annotated[str, typer.Option(help="Of a painter's samples: a number or any text.")] = "0",
+    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of the squares in px.")] = 256,
+) -> None:
+    """Make the small pictures by which people choose: one for each style or genre, in the model's folder."""
+    card = checkpoints.find(name)
+    if card.kind == "stylizer" and photo is None:
+        raise InvalidRequest("A stylizer's samples need a photo: --photo FILE.")
+    data = photo.read_bytes() if photo else b""
+    wanted: dict[str, Request] = {
+        style: StylizeRequest(photo=data, style=style, size=size, format="webp") for style in card.styles
+    }
+    wanted |= {
+        genre: PaintRequest(
+            genre=genre, seed=parse_seed(seed), best_of=8, model=name, width=size, height=size, format="webp"
+        )
+        for genre in card.get("genres", ())
+    }
+    if not wanted:
+        raise InvalidRequest(f"The model {name} is a {card.kind}, which has neither styles nor genres.")
+    from engine.pipelines import Pipelines
+
+    folder = card.folder / "samples"
+    folder.mkdir(exist_ok=True)
+    with Pipelines() as pipelines:
+        for sample, request in wanted.items():
+            (result,) = pipelines.run([request], lambda _: None, lambda: False)
+            if isinstance(result, GanvasError):
+                raise result
+            fitted = pipelines.run(
+                [FitRequest(image=result.outputs[0].data, max_side=size, max_bytes=24_000, formats=("webp",))],
+                lambda _: None,
+                lambda: False,
+            )[0]
+            if isinstance(fitted, GanvasError):
+                raise fitted
+            checkpoints.write_atomic(folder / f"{sample}.webp", fitted.outputs[0].data)
+    tell(f"{len(wanted)} samples are in {folder}.")
 
 
 def _described(card: Card) -> dict[str, object]:

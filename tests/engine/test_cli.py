@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +187,25 @@ def test_models_are_listed_shown_exported_and_imported(
     assert run_json(capsys, "models", "import", "brush.zip")["name"] == "tiny-brush"
     assert run_json(capsys, "models", "appoint", "tiny-brush") == {"kind": "brush", "name": "tiny-brush"}
     assert [card.name for card in checkpoints.catalogue()] == ["tiny-brush"]
+
+
+def test_samples_show_every_style_and_genre(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(tiny_models, own)
+    monkeypatch.setenv("GANVAS_MODELS", str(own))
+    assert run(capsys, "models", "samples", "tiny-stylizer")[2] == "A stylizer's samples need a photo: --photo FILE.\n"
+    assert run(capsys, "models", "samples", "tiny-brush")[0] == 2
+    for name, options, field in (
+        ("tiny-stylizer", ("--photo", "photo.png"), "styles"), ("tiny-painter", (), "genres")
+    ):  # fmt: skip
+        assert run(capsys, "models", "samples", name, *options, "--size", "64")[0] == 0
+        card = checkpoints.find(name)
+        known = card.styles if field == "styles" else card["genres"]
+        made = {path.stem: opened(str(path)).size for path in (card.folder / "samples").iterdir()}
+        assert made.keys() == set(known)
+        assert all(max(size) == 64 for size in made.values())
 
 
 def test_bench_measures_every_model(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ async def host(serve: Serve) -> Browser:
 @pytest.fixture
 def style_pictures(settings: Settings) -> Path:
     """A models folder with a picture of one style."""
-    folder = settings.models / "atelier" / "styles"
+    folder = settings.models / "atelier" / "samples"
     folder.mkdir(parents=True)
     Image.new("RGB", (16, 16), (0, 0, 200)).save(folder / "waves.webp")
     return folder
