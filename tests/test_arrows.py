@@ -1,4 +1,4 @@
-"""The arrows of docs/architecture.md: discord, web -> studio -> engine.client -> engine.api; the engine knows no bot."""
+"""The arrows of docs/architecture.md: discord, web -> studio -> engine.client -> engine.api, and none back."""
 
 from __future__ import annotations
 
