@@ -17,8 +17,8 @@ from engine import cli
 PAGE = Path(__file__).parent.parent / "docs" / "command-line.md"
 INTRODUCTION = """# The command line of the engine
 
-`python -m engine COMMAND ...`. Progress goes to stderr, a mistake is one line there and exit code 2, `--json` prints one
-JSON object on stdout and nothing else, and the suffix of `-o` decides the format.
+`python -m engine COMMAND ...`. Progress goes to stderr, a mistake is one line there and exit code 2, `--json` prints
+one JSON object on stdout and nothing else, and the suffix of `-o` decides the format.
 """
 
 
