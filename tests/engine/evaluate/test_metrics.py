@@ -138,9 +138,17 @@ def test_the_classifier_learns_rare_genres_too() -> None:
 
 
 def test_scaling_makes_every_feature_count_alike() -> None:
-    real = heap(100, 1) * torch.logspace(-3, 3, 12)
+    real = heap(100, 1) * torch.linspace(0.5, 3, 12)
     scaled = Scale.of(real)(real)
     assert torch.allclose(scaled.std(0), torch.ones(12), atol=1e-4)
+
+
+def test_a_feature_that_is_dead_on_paintings_does_not_outweigh_all_others() -> None:
+    real = heap(100, 1)
+    real[:, 3] = 1e-7 * real[:, 3]
+    fake = real.clone()
+    fake[:, 3] = 0.05
+    assert Scale.of(real)(fake)[:, 3].abs().max() < 1
     assert torch.isfinite(Scale.of(torch.ones(10, 3))(torch.ones(2, 3))).all()
 
 
