@@ -108,8 +108,9 @@ def simulate(
         return
     for row in report["nights"]:
         tell(
-            f"night {row['night']:3}  {row['state']:9}  wins {row['win_rate']:.1%}  KID {row['kid']:.4f} "
-            f"(base {row['kid_of_base']:.4f})  diversity {row['diversity_of_base']:.1%}"
+            f"night {row['night']:3}  {row['state']:9}  "
+            f"wins {row['win_rate']:.1%} of the same seeds, {row['win_rate_of_any']:.1%} of any  "
+            f"KID {row['kid']:.4f} (base {row['kid_of_base']:.4f})  diversity {row['diversity_of_base']:.1%}"
         )
     tell(f"Report and chart are in {out}.")
 

@@ -184,8 +184,20 @@ class Comparison:
         varied = metrics.diversity(seen, self._latents.labels)
         return metrics.kid(self._real, seen), sum(varied.values()) / len(varied)
 
+    def _of_any(self, utility: Tensor) -> float:
+        shares = []
+        for label in self._latents.labels.unique():
+            mine = self._latents.labels == label
+            ours, theirs = utility[mine][:, None], self._utility[mine][None]
+            shares.append((ours > theirs).float().mean() + 0.5 * (ours == theirs).float().mean())
+        return float(torch.stack(shares).mean())
+
     def __call__(self, painter: Model) -> dict[str, Any]:
-        """Return win rate under the hidden taste, taste in spreads, KID and diversity against the base release's."""
+        """Return how often it wins under the hidden taste, taste in spreads, KID and diversity against the base's.
+
+        ``win_rate`` compares pictures of the same latent, where a small change wins every time; ``win_rate_of_any``
+        compares any two pictures of a genre, as a duel would.
+        """
         pictures = paint(painter.net, self._latents, PSI)
         utility = self._taste(pictures.float() / 255)
         better = (utility > self._utility).float() + 0.5 * (utility == self._utility).float()
@@ -193,6 +205,7 @@ class Comparison:
         gain = (utility - self._utility).mean() / self._utility.std().clamp_min(1e-9)
         return {
             "win_rate": round(float(better.mean()), 4),
+            "win_rate_of_any": round(self._of_any(utility), 4),
             "taste": round(float(gain), 4),
             "kid": round(kid, 5),
             "kid_of_base": round(self._before[0], 5),

@@ -198,6 +198,7 @@ def test_a_simulated_community_pulls_the_painter_its_way(
     community = Community(16, find_taste("bright"), "none", 0)
     report = simulate(tiny, community, 2, tmp_path / "out", judges, config)
     assert report["nights"][0]["win_rate"] == 0.5 and report["promoted"] >= 1
+    assert 0.5 < report["nights"][-1]["win_rate_of_any"] < report["nights"][-1]["win_rate"]
     assert report["nights"][-1]["win_rate"] > 0.65 and report["nights"][-1]["diversity_of_base"] > 0.9
     assert json.loads((tmp_path / "out/simulation.json").read_text()) == report
     assert (tmp_path / "out/chart.svg").read_text().count("<polyline") == 2
