@@ -36,6 +36,7 @@ WEIGHTS, CARD, PREVIEW = "model.safetensors", "card.json", "preview.webp"
 TRAINING_STATE = "training.safetensors"  # optimisers and RNG, kept beside a model that may be trained further
 OFFICE = "office.json"  # {"painter": NAME, ...}: which model of a kind works when nobody names one
 FILES = (CARD, WEIGHTS, PREVIEW, TRAINING_STATE)
+SWAPS = 3  # saves in a row that a reader may run into
 MAX_MEMBER = 8 * 2**30  # bytes, of one file in an imported archive
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -117,12 +118,18 @@ def find(name: str) -> Card:
         UnknownName: there is no such model; the message lists those there are.
         BrokenModel: there is, but its card cannot be used.
     """
+    broken = None
     if _NAME.fullmatch(name):
         for root in folders():
-            # While a save swaps two versions the name is missing for a moment, and the old one stands aside.
-            for folder in (root / name, root / f".{name}.previous", root / name):
-                if folder.is_dir():
-                    return _read_card(folder)
+            # While a save swaps two versions the name is missing for a moment, the old one stands aside and then goes.
+            for folder in (root / name, root / f".{name}.previous") * SWAPS:
+                try:
+                    if folder.is_dir():
+                        return _read_card(folder)
+                except BrokenModel as error:
+                    broken = error
+    if broken is not None:
+        raise broken
     known = ", ".join(card.name for card in catalogue()) or "none yet"
     raise UnknownName(f"There is no model {name!r}; there are {known}.")
 

@@ -98,12 +98,13 @@ def samples(
     if card.kind == "stylizer" and photo is None:
         raise InvalidRequest("A stylizer's samples need a photo: --photo FILE.")
     data = photo.read_bytes() if photo else b""
+    twice = 2 * size  # strokes as fine as in a real result
     wanted: dict[str, Request] = {
-        style: StylizeRequest(photo=data, style=style, size=size, format="webp") for style in card.styles
+        style: StylizeRequest(photo=data, style=style, size=twice, format="webp") for style in card.styles
     }
     wanted |= {
         genre: PaintRequest(
-            genre=genre, seed=parse_seed(seed), best_of=8, model=name, width=size, height=size, format="webp"
+            genre=genre, seed=parse_seed(seed), best_of=8, model=name, width=twice, height=twice, format="webp"
         )
         for genre in card.get("genres", ())
     }
