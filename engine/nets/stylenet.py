@@ -18,6 +18,7 @@ from engine.nets import register
 from engine.nets.vgg import VGGFeatures, channel_statistics
 
 EPS = 1e-3  # of the variances; 1e-5 lets the gradient of an empty white photo grow 300-fold in every layer
+ENOUGH = 64  # places along the shorter side that moments are measured on; all of them cost a third of the time
 
 
 @dataclass
@@ -39,7 +40,8 @@ def measure(x: Tensor, statistics: Statistics | None) -> tuple[Tensor, Tensor]:
     if statistics is not None and statistics.reading:
         statistics.cursor += 1
         return statistics.moments[statistics.cursor - 1]
-    variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+    step = max(1, min(x.shape[2:]) // ENOUGH)
+    variance, mean = torch.var_mean(x[:, :, ::step, ::step].float(), dim=(2, 3), correction=0)
     found = mean, (variance + EPS).rsqrt()
     if statistics is not None:
         statistics.moments.append(found)
@@ -124,9 +126,8 @@ class Tint(nn.Module):
             values = values + self.by_style(style)
         matrix = values[:, :9].view(-1, 3, 3).float() * inverse[:, None, :]  # (B, 3, 3)
         offset = values[:, 9:].float() - (matrix * mean[:, None]).sum(2)
-        # Sums instead of matrix products, which autocast would do in bf16: skies would show bands.
-        mixed = sum(matrix[:, :, i, None, None] * photo[:, i, None].float() for i in range(3))
-        return mixed + offset[:, :, None, None]
+        with torch.autocast("cpu", enabled=False):  # bf16 would show bands in skies
+            return torch.baddbmm(offset[:, :, None], matrix, photo.float().flatten(2)).view(photo.shape)
 
 
 class Transformer(nn.Module):
