@@ -36,7 +36,7 @@ from engine.nightly.votes import Ballot, Pair, Work, pairs
 
 HELD_OUT = 0.1  # of the host's paintings, by their bytes: for ever unseen by lessons
 MOST_REAL = 1000  # paintings in the gate
-SHARES = (1.0, 0.5, 0.25)  # of the way a lesson went, tried in turn
+SHARES = (1.0, 0.5, 0.25, 0.1)  # of the way a lesson went, tried in turn
 DIARY = "night.json"
 ENOUGH = 200  # paintings of a host from which lessons can be held; with fewer the base's samples stand in
 
