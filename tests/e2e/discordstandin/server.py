@@ -801,6 +801,8 @@ class StandIn:
             wire["user"] = user.wire()
         if message is not None:
             wire["message"] = message.wire(self)
+        if self._telling is not None:
+            await self._telling  # the gateway tells of a new channel before it is used
         await self.dispatch("INTERACTION_CREATE", wire, guild=guild if by_guild else None, times=times)
         return interaction
 
