@@ -37,7 +37,8 @@ from engine.train.teacher import LOOKS, SIDE, Teacher
 STYLE_TAPS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
 CONTENT_TAP = "conv3_3"
 SHARP_TAPS = ("conv1_2", "conv2_2")
-COARSE, FINE = 256, 512  # px, short side of the style picture for the half-size view and for the piece
+READ = 256  # px, short side at which a picture is read as a style
+COARSE, FINE = 320, 640  # px, short side of the style picture for the half-size view and for the piece
 CURATED = (
     "claude-monet-impression-sunrise",
     "claude-monet-water-lilies",
@@ -66,6 +67,7 @@ class StylizerConfig(Config):
     images: int = 60_000
     batch: int = 4
     lessons: int = 40_000  # images copied from the teacher before practice begins; 0 needs no teacher
+    rehearsal: float = 0.3  # share of practice that copies the teacher's looks on, or they would fade
     learning_rate: float = 1e-3
     content: float = 1.0  # weight against the style loss
     style: float = 1.5
@@ -145,9 +147,9 @@ class Stylizer(System):
         known = self._found.get(path)
         if known is None:
             with self.autocast():
-                known = self._found[path] = Style(self.net.style_readings(_read(path, COARSE)))
+                known = self._found[path] = Style(self.net.style_readings(_read(path, READ)))
         if lesson and known.taught is None and self.teacher:
-            known.taught = self.teacher.read(_read(path, COARSE))
+            known.taught = self.teacher.read(_read(path, READ))
         if not lesson and known.coarse is None:
             known.coarse = self._moments(_read(path, COARSE))
         if not lesson and fine and known.fine is None:
@@ -166,6 +168,10 @@ class Stylizer(System):
         row = int(self.numpy_rng.integers(len(self.pictures) + (len(self.looks) if looks else 0)))
         return (self.files[self.pictures[row]] if row < len(self.pictures) else None), row
 
+    def _look(self) -> int:
+        """Return the row of a random look of the teacher."""
+        return len(self.pictures) + int(self.numpy_rng.integers(len(self.looks)))
+
     def _vector(self, path: Path | None, row: int | None) -> Tensor:
         """Return the style vector (1, S) with its gradient."""
         vector = torch.zeros(1, self.offsets.table.shape[1])
@@ -177,7 +183,7 @@ class Stylizer(System):
         """Give the encoder readings of zero mean and unit variance over the curated styles and some paintings."""
         sample = [self.files[name] for name in self.pictures] + self.paintings[:: max(1, len(self.paintings) // 64)]
         with torch.no_grad(), self.autocast():
-            readings = torch.cat([self.net.style_readings(_read(path, COARSE)) for path in sample]).float()
+            readings = torch.cat([self.net.style_readings(_read(path, READ)) for path in sample]).float()
         self.net.reading_mean.copy_(readings.mean(0))
         self.net.reading_std.copy_(readings.std(0).clamp_min(1e-2))
 
@@ -189,8 +195,10 @@ class Stylizer(System):
         progress = self.images / config.images
         for group in self.optimizers["G"].param_groups:
             group["lr"] = config.learning_rate * min(1.0, 4 * (1 - progress) + 0.02)  # down to 2 % in the last quarter
+        lesson = self.images < config.lessons
+        rehearse = bool(not lesson and self.looks and self.numpy_rng.random() < config.rehearsal)
         with self.autocast():
-            loss, told = self._lesson() if self.images < config.lessons else self._practice()
+            loss, told = self._lesson(looks_only=rehearse) if lesson or rehearse else self._practice()
         optimizer = self.optimizers["G"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -202,9 +210,12 @@ class Stylizer(System):
             ema_update(average, self.networks[name], decay)
         return {name: value.item() for name, value in told.items()}
 
-    def _lesson(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def _lesson(self, *, looks_only: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Every photo in a style of its own; the teacher's pixels, and sharpness in a quarter of the picture."""
-        chosen = [self._choose(self.config.arbitrary, looks=True) for _ in range(self.config.batch)]
+        chosen = [
+            (None, self._look()) if looks_only else self._choose(self.config.arbitrary, looks=True)
+            for _ in range(self.config.batch)
+        ]
         corners = self.numpy_rng.integers(SIDE - self.config.size + 1, size=(self.config.batch, 2)).tolist()
         vectors = torch.cat([self._vector(path, row) for path, row in chosen])
         with ThreadPoolExecutor(2) as pool:  # the teacher's networks leave Python's lock alone
@@ -360,7 +371,7 @@ def _large_paintings(root: Path) -> list[Path]:
     found = []
     for path in find_pictures(root):
         with Image.open(path) as picture:
-            if min(picture.size) >= COARSE:
+            if min(picture.size) >= READ:
                 found.append(path)
     return found
 
