@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from engine.nets import register
 from engine.nets.efficientnet import LiteFeatures
 
+SMALLEST = 64  # px, of the smallest painter that others grow from
 WIDTHS = {4: 256, 8: 256, 16: 160, 32: 96, 64: 48, 128: 32, 256: 16}  # resolution -> channels
 
 
@@ -51,6 +52,13 @@ class GeneratorBlock(nn.Module):
         return y + F.interpolate(self.skip(x), scale_factor=2.0, mode="bilinear")
 
 
+class ToRGB(nn.Sequential):
+    """What the features of one size show: (B, C, H, W) -> (B, 3, H, W), before the sigmoid."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.BatchNorm2d(channels), nn.LeakyReLU(0.2), nn.Conv2d(channels, 3, 3, padding=1))
+
+
 @register("painter")
 class Painter(nn.Module):
     """z (B, Z) ~ N(0, 1) and genre weights (B, G) -> paintings (B, 3, R, R) in [0, 1].
@@ -75,14 +83,12 @@ class Painter(nn.Module):
         self.blocks = nn.ModuleDict(
             {f"{r}px": GeneratorBlock(channels[r // 2], channels[r], condition) for r in WIDTHS if 8 <= r <= resolution}
         )
-        last = channels[resolution]
         self.to_rgb = nn.ModuleDict(
-            {
-                f"{resolution}px": nn.Sequential(
-                    nn.BatchNorm2d(last), nn.LeakyReLU(0.2), nn.Conv2d(last, 3, 3, padding=1)
-                )
-            }
+            {f"{r}px": ToRGB(channels[r]) for r in WIDTHS if SMALLEST <= r <= resolution or r == resolution}
         )
+        for to_rgb in list(self.to_rgb.values())[1:]:  # a grown net begins as the smaller one, enlarged
+            nn.init.zeros_(to_rgb[2].weight)  # type: ignore[index]
+            nn.init.zeros_(to_rgb[2].bias)  # type: ignore[index]
 
     def condition(self, z: Tensor, genre: Tensor, psi: Tensor | None = None) -> Tensor:
         """Return w (B, Z + E).  ``psi`` (B,) in [0, 1] truncates towards the genre's own mean painting, z = 0, not
@@ -92,10 +98,13 @@ class Painter(nn.Module):
     def synthesize(self, w: Tensor) -> Tensor:
         """Return paintings (B, 3, R, R) in [0, 1]."""
         x = self.start(w).view(len(w), -1, 4, 4)
-        for block in self.blocks.values():
+        picture = x.new_zeros(1, dtype=torch.float32)
+        for size, block in self.blocks.items():
             x = block(x, w)
-        (to_rgb,) = self.to_rgb.values()
-        return torch.sigmoid(2 * to_rgb(x).float())
+            if size in self.to_rgb:  # every size from 64 px on adds what it can show (StyleGAN2's skips, 1912.04958)
+                coarse = F.interpolate(picture, scale_factor=2.0, mode="bilinear") if picture.dim() == 4 else picture
+                picture = coarse + self.to_rgb[size](x).float()
+        return torch.sigmoid(2 * picture)
 
     def forward(self, z: Tensor, genre: Tensor, psi: Tensor | None = None) -> Tensor:
         return self.synthesize(self.condition(z, genre, psi))
