@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.config import Settings
+from bot.studio.apprentice import Apprentice, ApprenticeState, Version
 from bot.studio.artwork import Artwork, Tally
+from bot.studio.canary import CanaryScore, Side
 from bot.studio.duels import Duel, Duels
 from bot.studio.engine import Engine
-from bot.studio.errors import DataInUse, LimitReached, NotFound, Refused, SourceGone, Undeliverable
+from bot.studio.errors import DataInUse, LimitReached, NotFound, Refused, SourceGone, Undeliverable, WrongMoment
 from bot.studio.events import (
     ArtworkAdded,
     ArtworkChanged,
@@ -29,6 +31,8 @@ from bot.studio.events import (
     Events,
     GalleryDue,
     JobChanged,
+    NightEnded,
+    PainterChanged,
     TombstonesDue,
     VotesChanged,
 )
@@ -73,6 +77,7 @@ class Studio:
         self.policy = Policy(store, self.events, settings, self.gallery)
         self.queue = Queue(store, self.events, settings, engine, self.gallery)
         self.nights = Nights(store, settings)
+        self.apprentice = Apprentice(store, self.events, settings, engine, self.nights)
         self.duels = Duels(store, settings)
         self._store = store
         self._models: tuple[float, list[dict[str, Any]]] | None = None
@@ -174,10 +179,11 @@ async def open_studio(settings: Settings, engine: Engine) -> AsyncIterator[Studi
 
 
 __all__ = [
-    "HOST", "WEB", "Artwork", "ArtworkAdded", "ArtworkChanged", "Ballot", "Ban", "DataInUse", "Deletion",
-    "Deliverer", "Delivery", "Duel", "Duels", "Engine", "Event", "Events", "Facets", "File", "Filter", "Gallery",
-    "GalleryDue", "GalleryTask", "GuildSettings", "Job", "JobChanged", "JobStatus", "LimitReached", "Lineage",
-    "Member", "Night", "Nights", "NotFound", "Page", "Policy", "Post", "Preferences", "Queue", "QueueStatus",
-    "Refused", "Snapshot", "SourceGone", "Status", "Studio", "Tally", "Tombstone", "TombstonesDue", "Undeliverable",
-    "VoteRow", "Voter", "Votes", "VotesChanged", "open_studio", "period",
+    "HOST", "WEB", "Apprentice", "ApprenticeState", "Artwork", "ArtworkAdded", "ArtworkChanged", "Ballot", "Ban",
+    "CanaryScore", "DataInUse", "Deletion", "Deliverer", "Delivery", "Duel", "Duels", "Engine", "Event", "Events",
+    "Facets", "File", "Filter", "Gallery", "GalleryDue", "GalleryTask", "GuildSettings", "Job", "JobChanged",
+    "JobStatus", "LimitReached", "Lineage", "Member", "Night", "NightEnded", "Nights", "NotFound", "Page",
+    "PainterChanged", "Policy", "Post", "Preferences", "Queue", "QueueStatus", "Refused", "Side", "Snapshot",
+    "SourceGone", "Status", "Studio", "Tally", "Tombstone", "TombstonesDue", "Undeliverable", "Version", "VoteRow",
+    "Voter", "Votes", "VotesChanged", "WrongMoment", "open_studio", "period",
 ]  # fmt: skip

@@ -33,6 +33,13 @@ class SourceGone(GanvasError):
     status = 410
 
 
+class WrongMoment(GanvasError):
+    """It cannot be done right now: a lesson is under way, nights are paused, there is nothing to roll back to."""
+
+    code = "wrong_moment"
+    status = 409
+
+
 class DataInUse(GanvasError):
     """Another Ganvas runs on the same data folder."""
 

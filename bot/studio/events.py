@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bot.studio.nights import Night
     from bot.studio.votes import Tally
 
 KEPT = 256  # events a slow reader may lag behind before it loses the oldest
@@ -61,6 +62,22 @@ class TombstonesDue(Event):
     """Posts of removed works wait to be deleted; see ``policy.tombstones()``."""
 
     platform: str
+
+
+@dataclass(frozen=True)
+class NightEnded(Event):
+    """A night came to something: it rested, was refused or failed, its candidate is tried, promoted or rolled back."""
+
+    night: Night
+
+
+@dataclass(frozen=True)
+class PainterChanged(Event):
+    """Another model is in office."""
+
+    kind: str
+    name: str
+    why: str  # one sentence
 
 
 class Stream:

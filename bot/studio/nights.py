@@ -61,7 +61,7 @@ class Night:
     """One run of learning, as the diary tells it."""
 
     id: str
-    state: str  # the learning's own word, e.g. "training", "refused", "canary", "promoted"
+    state: str  # "learning", then "rested", "refused", "failed", or "canary" and then "promoted" or "rolled back"
     started: float
     finished: float | None = None
     base: str | None = None  # sha256 of the painter in office
