@@ -13,9 +13,9 @@ from engine.errors import InvalidRequest
 TRAIN, HELD_OUT = "train", "held-out"
 
 
-def is_held_out(data: bytes, share: float) -> bool:
-    """Say whether the file ``data`` belongs to the ``share`` in [0, 1] that no training sees."""
-    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big") < share * 2**64
+def is_held_out(data: bytes, share: float, *, salt: bytes = b"") -> bool:
+    """Say whether the file ``data`` belongs to the ``share`` in [0, 1] that no training sees; ``salt`` makes others."""
+    return int.from_bytes(hashlib.sha256(salt + data).digest()[:8], "big") < share * 2**64
 
 
 def split_folder(source: Path, out: Path, *, share: float = 0.1) -> dict[str, int]:

@@ -25,8 +25,9 @@ from engine.data.intake import open_photo
 from engine.data.paintings import PictureSet, load_pictures
 from engine.data.splits import is_held_out
 from engine.errors import BrokenModel, InvalidRequest, UnknownName, UnreadableImage
-from engine.evaluate.painters import Paintings, draw_latents, of_genres, paint
+from engine.evaluate.painters import Latents, Paintings, draw_latents, of_genres, paint
 from engine.evaluate.spaces import Space
+from engine.media import encode_still, grid
 from engine.nightly import gate, lesson
 from engine.nightly.gate import Check, Evidence, GateConfig
 from engine.nightly.lesson import LessonConfig, LessonFailed, Stream
@@ -38,6 +39,8 @@ HELD_OUT = 0.1  # of the host's paintings, by their bytes: for ever unseen by le
 MOST_REAL = 1000  # paintings in the gate
 SHARES = (1.0, 0.5, 0.25, 0.1)  # of the way a lesson went, tried in turn
 DIARY = "night.json"
+BEFORE, AFTER = "before.webp", "after.webp"  # the same latents, painted by the champion and by the candidate
+SHOWN = 4  # of each genre on a sheet
 ENOUGH = 200  # paintings of a host from which lessons can be held; with fewer the base's samples stand in
 
 
@@ -104,6 +107,8 @@ def hold_night(
     started = time.monotonic()
     config = config or NightConfig()
     base = base_of(champion)
+    if not dry_run:
+        out.mkdir(parents=True, exist_ok=True)
     night = _hold(ballot, champion, base, out, judges, config, name, paintings, cache, dry_run, paused, tell)
     night.figures = {
         "champion": champion.card.name, "base": base.card.name, "votes_sha256": ballot.digest(),
@@ -112,7 +117,6 @@ def hold_night(
         **night.figures, "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip
     if not dry_run:
-        out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / DIARY, (json.dumps(night.to_json(), indent=2) + "\n").encode())
     return night
 
@@ -178,6 +182,8 @@ def _hold(
         if all(check.passed for check in checks):
             break
     tell(1.0)
+    if checks[0].passed:  # the weights are numbers
+        show(champion, candidate, out)
     if failed := [check for check in checks if not check.passed]:
         first = failed[0]
         return Night("refused", f"{first.name}: {first.value:.4g}, {first.limit} is allowed.", figures, checks)
@@ -220,6 +226,18 @@ def part_of_the_way(champion: nn.Module, taught: nn.Module, share: float) -> nn.
             if value.dim() > 1 and torch.isfinite(value.half()).all():
                 value.copy_(value.half())
     return candidate
+
+
+def show(champion: Model, candidate: nn.Module, out: Path) -> None:
+    """Write the sheets ``BEFORE`` and ``AFTER``: the same latents, as the champion and as ``candidate`` paint them."""
+    genres = list(champion.card["genres"])
+    labels = torch.arange(len(genres)).repeat_interleave(SHOWN)
+    z = draw_latents(len(labels), int(candidate.z_dim), labels, seed=3).z  # type: ignore[arg-type]
+    captions = [genres[int(label)].replace("-", " ") for label in labels]
+    for file, net in ((BEFORE, champion.net), (AFTER, candidate)):
+        painted = F.interpolate(paint(net, Latents(z, labels)).float(), scale_factor=2, mode="bicubic").clamp(0, 255)
+        pictures = list(painted.round().byte().permute(0, 2, 3, 1).numpy())
+        write_atomic(out / file, encode_still(grid(pictures, 2 * SHOWN, captions, text=12), "webp", {}).data)
 
 
 # What was voted on
@@ -314,7 +332,7 @@ def gather(base: Model, paintings: Path | None, cache: Path, anchors: int) -> Ma
 
 
 def _from_paintings(own: Paintings, root: Path) -> Material:
-    held = np.array([_unseen(root / own.pictures.paths[row]) for row in own.rows])
+    held = _unseen(root, own)
     kept = Paintings(own.pictures, own.rows[~held], own.labels[torch.from_numpy(~held)])
     rows = own.rows[held][:: max(1, int(held.sum()) // MOST_REAL)]
     labels = own.labels[torch.from_numpy(held)][:: max(1, int(held.sum()) // MOST_REAL)]
@@ -324,8 +342,15 @@ def _from_paintings(own: Paintings, root: Path) -> Material:
     )
 
 
-def _unseen(path: Path) -> bool:
-    return is_held_out(path.read_bytes(), HELD_OUT)
+def _unseen(root: Path, own: Paintings) -> np.ndarray:
+    """Choose what the gate keeps: what ``dataset split`` holds out, too; of a set split already, another tenth."""
+    held = np.zeros(len(own), bool)
+    for salt in (b"", b"gate"):
+        if not held.any():
+            held = np.array(
+                [is_held_out((root / own.pictures.paths[i]).read_bytes(), HELD_OUT, salt=salt) for i in own.rows]
+            )
+    return held
 
 
 def _tensor(pictures: PictureSet, rows: np.ndarray) -> Tensor:

@@ -39,6 +39,7 @@ CONTENT_TAP = "conv3_3"
 SHARP_TAPS = ("conv1_2", "conv2_2")
 READ = 256  # px, short side at which a picture is read as a style
 COARSE, FINE = 320, 640  # px, short side of the style picture for the half-size view and for the piece
+ROWS = 10  # a style's own offset learns so many times faster: it is seen in one step of fifty
 CURATED = (
     "claude-monet-impression-sunrise",
     "claude-monet-water-lilies",
@@ -131,8 +132,11 @@ class Stylizer(System):
         self._standardise_readings()
         self.networks = {"G": net, "offsets": self.offsets}
         self.averages = {"G": copy.deepcopy(net).requires_grad_(False), "offsets": copy.deepcopy(self.offsets)}
-        trained = [p for p in (*net.parameters(), *self.offsets.parameters()) if p.requires_grad]
-        self.optimizers = {"G": torch.optim.Adam(trained, config.learning_rate, betas=(0.9, 0.99))}
+        trained = [p for p in net.parameters() if p.requires_grad]
+        self.optimizers = {
+            "G": torch.optim.Adam(trained, config.learning_rate, betas=(0.9, 0.99)),
+            "offsets": torch.optim.Adam(self.offsets.parameters(), ROWS * config.learning_rate, betas=(0.9, 0.99)),
+        }
 
     @property
     def data_digest(self) -> str:
@@ -193,18 +197,21 @@ class Stylizer(System):
         """Copy the teacher, or practise, on a batch."""
         config = self.config
         progress = self.images / config.images
-        for group in self.optimizers["G"].param_groups:
-            group["lr"] = config.learning_rate * min(1.0, 4 * (1 - progress) + 0.02)  # down to 2 % in the last quarter
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:  # down to 2 % in the last quarter
+                factor = ROWS if name == "offsets" else 1.0
+                group["lr"] = factor * config.learning_rate * min(1.0, 4 * (1 - progress) + 0.02)
         lesson = self.images < config.lessons
         rehearse = bool(not lesson and self.looks and self.numpy_rng.random() < config.rehearsal)
         with self.autocast():
             loss, told = self._lesson(looks_only=rehearse) if lesson or rehearse else self._practice()
-        optimizer = self.optimizers["G"]
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        length = torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
+        length = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         if length.isfinite():  # an empty photo has no gradient worth following
-            optimizer.step()
+            for optimizer in self.optimizers.values():
+                optimizer.step()
         decay = min(0.999, (1 + self.images / config.batch) / (10 + self.images / config.batch))
         for name, average in self.averages.items():
             ema_update(average, self.networks[name], decay)

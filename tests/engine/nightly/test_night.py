@@ -21,6 +21,7 @@ from town import GENRES, judged, random_votes, vote
 from engine import checkpoints
 from engine.checkpoints import Model
 from engine.cli import MISTAKE, run
+from engine.data.splits import split_folder
 from engine.evaluate.painters import Latents, paint
 from engine.nightly import cli, night, simulation
 from engine.nightly.night import Judges, NightConfig, hold_night
@@ -140,6 +141,11 @@ def test_paintings_of_the_host_teach_and_a_tenth_of_them_judges(
     kept = {row.permute(1, 2, 0).contiguous().numpy().tobytes() for row in material.real}
     assert not shown & kept
     assert night.gather(tiny, tmp_path / "nowhere", tmp_path / "cache", 100).source.startswith("samples")
+
+    # A data set whose tenth was split off before keeps another tenth for the gate.
+    split_folder(tmp_path / "paintings", tmp_path / "split")
+    again = night.gather(tiny, tmp_path / "split" / "train", tmp_path / "cache", 100)
+    assert 10 <= len(again.real) <= 50
 
 
 def test_a_dry_run_writes_nothing(tiny: Model, tmp_path: Path, judges: Judges, config: NightConfig) -> None:
