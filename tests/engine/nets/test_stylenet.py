@@ -1,0 +1,56 @@
+"""The stylizer's quick ways compute what the plain ones do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from engine.nets.stylenet import ENOUGH, EPS, Transformer, blur, convolve_twice_as_large, measure
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 5), (16, 9)])
+def test_convolving_twice_as_large_is_enlarging_and_then_convolving(size: tuple[int, int]) -> None:
+    x, weight = torch.randn(2, 5, *size), torch.randn(4, 5, 3, 3)
+    large = F.interpolate(x, scale_factor=2.0, mode="nearest")
+    plain = F.conv2d(F.pad(large, (1, 1, 1, 1), mode="reflect"), weight)
+    torch.testing.assert_close(convolve_twice_as_large(x, weight), plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (10, 7)])
+def test_blurring_the_sub_pixels_is_blurring_the_picture(size: tuple[int, int]) -> None:
+    kernel, x = Transformer().soften, torch.randn(2, 12, *size)
+    blurred = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel)
+    torch.testing.assert_close(F.pixel_shuffle(blurred, 2), blur(F.pixel_shuffle(x, 2)))
+    assert kernel.bfloat16().float().equal(kernel)  # nothing of it is lost in bfloat16
+
+
+@pytest.mark.parametrize("side", [24, 2 * ENOUGH])
+def test_moments_are_those_of_a_grid_of_places(side: int) -> None:
+    x = 3 * torch.randn(2, 4, side, side) + 50
+    mean, inverse = measure(x, None)
+    step = max(1, side // ENOUGH)
+    variance, expected = torch.var_mean(x[:, :, ::step, ::step], dim=(2, 3), correction=0)
+    torch.testing.assert_close(mean, expected)
+    torch.testing.assert_close(inverse, (variance + EPS).rsqrt())
+
+
+def test_the_whole_network_is_the_plain_one_up_to_rounding() -> None:
+    torch.manual_seed(1)
+    net, photo = Transformer(8, (8, 12, 16), 1).eval(), torch.rand(2, 3, 40, 56)
+    style = torch.randn(2, 8)
+
+    def plain() -> torch.Tensor:
+        x = F.pixel_unshuffle(photo - 0.5, 2)
+        for conv in (net.stem, *net.down):
+            x = conv(x, None, None)
+        for block in net.trunk:
+            x = block(x, style, None)
+        for conv in net.up:
+            x = F.pad(F.interpolate(x, scale_factor=2.0, mode="nearest"), (1, 1, 1, 1), mode="reflect")
+            x = F.relu(conv.norm(F.conv2d(x, conv.conv.weight), style, None))  # type: ignore[operator, union-attr, arg-type]
+        x = F.pixel_shuffle(net.paint(F.pad(x, (1, 1, 1, 1), mode="reflect")), 2)
+        return (0.5 + blur(x) + net.tint(photo, style, None)).clamp(0, 1)
+
+    with torch.no_grad():
+        torch.testing.assert_close(net(photo, style), plain(), rtol=1e-4, atol=1e-4)
