@@ -29,6 +29,7 @@ def train(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Budget in pictures shown.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Budget in wall-clock minutes.")] = None,
+    cpu_minutes: Annotated[float | None, typer.Option(min=0, help="Budget in minutes of the processor.")] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/SYSTEM.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue the run where it stopped.")] = False,
     init: Annotated[Path | None, typer.Option(help="Training state or model folder to start from.")] = None,
@@ -70,6 +71,7 @@ def train(
             resume=resume,
             initial=init,
             minutes=minutes,
+            cpu_minutes=cpu_minutes,
             snapshot_every=snapshot_every,
             on_step=show,
         )

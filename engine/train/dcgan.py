@@ -27,7 +27,7 @@ class DCGANConfig(Config):
     images: int = 1_000_000
     batch: int = Field(64, ge=2)
     resolution: int = 64
-    genre: str = ""  # only paintings of this genre; "" is all of them
+    genres: tuple[str, ...] = ()  # only paintings of these; empty is all of them
     z_dim: int = 100
     latent: Literal["uniform", "gaussian"] = "uniform"
     width: int = 64  # ngf and ndf
@@ -74,13 +74,15 @@ class DCGAN(System):
     def _chosen(self) -> tuple[np.ndarray, list[str]]:
         """Return the rows to train on and the genres they are of."""
         known = genres_of(self.pictures)
-        if not self.config.genre:
+        if not self.config.genres:
             # A folder without genres is painted under whatever name; abstract promises least.
             return np.arange(len(self.pictures)), list(known) or ["abstract"]
-        genre = parse_genre(self.config.genre)
-        if genre not in known:
-            raise InvalidRequest(f"There are no paintings of {genre}; there are {', '.join(known) or 'none labelled'}.")
-        return known[genre], [genre]
+        asked = [parse_genre(genre) for genre in self.config.genres]
+        if missing := [genre for genre in asked if genre not in known]:
+            raise InvalidRequest(
+                f"There are no paintings of {', '.join(missing)}; there are {', '.join(known) or 'none labelled'}."
+            )
+        return np.concatenate([known[genre] for genre in asked]), asked
 
     @property
     def data_digest(self) -> str:
@@ -113,7 +115,8 @@ class DCGAN(System):
         self.optimizers["G"].zero_grad(set_to_none=True)
         loss_g.backward()
         self.optimizers["G"].step()
-        ema_update(self.averages["G"], self.G, config.ema)
+        steps = self.images / count
+        ema_update(self.averages["G"], self.G, min(config.ema, (1 + steps) / (10 + steps)))
         return {"D": loss_d.item(), "G": loss_g.item()}
 
     @torch.no_grad()

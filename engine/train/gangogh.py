@@ -145,7 +145,8 @@ class GANGogh(System):
             (told["G"] + config.classes * told["genre of fakes"]).backward()
             self.optimizers["G"].step()
             self.D.requires_grad_(True)
-            ema_update(self.averages["G"], self.G, config.ema)
+            steps = (self.images - config.pretrain) / (config.batch * config.critic_steps)
+            ema_update(self.averages["G"], self.G, min(config.ema, (1 + steps) / (10 + steps)))
         found = {name: value.item() for name, value in told.items()}
         if turn % 50 == 0 and len(self.held_out):
             found["genre accuracy"] = self.genre_accuracy(self.held_out[:: max(1, len(self.held_out) // MEASURED)])

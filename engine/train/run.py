@@ -12,6 +12,7 @@ import logging
 import math
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,16 +49,19 @@ def train(
     resume: bool = False,
     initial: Path | None = None,
     minutes: float | None = None,
+    cpu_minutes: float | None = None,
     checkpoint_minutes: float = 4.0,
     snapshot_every: int | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Path:
-    """Train until ``config.images`` are shown or ``minutes`` are over; return the released model's folder.
+    """Train until ``config.images`` are shown or the time is over; return the released model's folder.
 
     Args:
         resume: continue the run in ``run``; without it the folder must be new.
         initial: a run, a training state or a model to start from.  A state of this very training (system, settings and
             pictures) goes on exactly; anything else gives its weights to a new training.
+        minutes: a budget by the clock.
+        cpu_minutes: a budget of processor time, preparations included: the same on a busy machine as on a quiet one.
         snapshot_every: images between sheets; None makes them sparser as the run grows.
         on_step: called with the images shown and the losses after each step.
 
@@ -67,8 +71,10 @@ def train(
         StateNotSaved: the disk is full at the end; on the way that is only a warning.
     """
     # Set up the run.
+    cpu_started = time.process_time()
     state_file = run / "state.safetensors"
-    card = {"system": kind.name, "config": config.model_dump(mode="json"), "engine": engine.__version__}
+    card = {"system": kind.name, "config": config.model_dump(mode="json")}
+    card |= {"engine": engine.__version__, "code": code_version(), "seed": config.seed}
     if resume:
         _check_same(kind, run, card)
     elif state_file.exists():
@@ -87,7 +93,7 @@ def train(
         system.load(state)
     elif start is not None:
         system.start_from(start)
-    seconds_before = state.get("seconds", 0.0)
+    cpu_before = state.get("seconds", 0.0) - cpu_started
     _keep_rows(run / "log.jsonl", system.images)
     (run / "run.json").write_text(json.dumps(card, indent=2))
 
@@ -117,6 +123,7 @@ def train(
                 told.clear()
                 speed = (system.images - start_images) / (now - started)
                 row = {"images": system.images, "images/s": round(speed, 2)} | means
+                row |= {"cpu_seconds": round(cpu_before + time.process_time(), 1)}
                 journal.write(json.dumps(row) + "\n")
                 journal.flush()
                 for name, value in row.items():
@@ -126,20 +133,34 @@ def train(
                 next_sheet = _next_sheet(system.images, snapshot_every)
             if now - saved > 60 * checkpoint_minutes:
                 try:
-                    save_state(_whole_state(system, card, seconds_before + now - started), state_file)
+                    save_state(_whole_state(system, card, cpu_before + time.process_time()), state_file)
                 except StateNotSaved as error:
                     log.warning("%s The training goes on.", error)
                 saved = now
             if minutes is not None and now - started > 60 * minutes:
                 break
+            if cpu_minutes is not None and time.process_time() - cpu_started > 60 * cpu_minutes:
+                break
 
     # Save, show and release.
     if stop.is_set():
         log.warning("interrupted after %d images; saving", system.images)
-    seconds = seconds_before + time.monotonic() - started
+    seconds = cpu_before + time.process_time()
     save_state(_whole_state(system, card, seconds), state_file)
     _save_sheet(system, run)
     return release(system, run, seconds)
+
+
+def code_version() -> str:
+    """Return the git commit of the checkout that runs, with "-dirty" where it was edited since; else the release."""
+    root = Path(engine.__file__).parents[1]
+    if not (root / ".git").exists():
+        return engine.__version__
+    command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git here, or somebody else's checkout
+        return engine.__version__
 
 
 @contextmanager
@@ -169,6 +190,7 @@ def _asked_to_stop() -> Iterator[threading.Event]:
 def release(system: System, run: Path, seconds: float) -> Path:
     """Write the averaged networks as the model folder ``run``/release, named after the run, and return it.
 
+    ``seconds`` of the processor were spent on it, all its threads together.
     A system that goes both ways leaves the way back beside it, in ``run``/release-inverse.
     """
     name = re.sub(r"[^a-z0-9._-]+", "-", run.resolve().name.lower()).strip("._-")[:56] or system.name

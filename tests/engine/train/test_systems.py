@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import torch
 from safetensors.torch import load_file
 from tiny_systems import FALLS, TINY, tiny
 
+import engine
 from engine import checkpoints, nets
 from engine.errors import BrokenModel, InvalidRequest, UnknownName
 from engine.train.cut import Cut, brush_of
 from engine.train.initial import read_initial
-from engine.train.run import TrainingDiverged, train
+from engine.train.run import TrainingDiverged, code_version, train
 from engine.train.state import StateNotFinite, StateNotSaved, load_state, save_state
 from engine.train.system import SYSTEMS, System, build_config, find_system
 
@@ -278,6 +280,39 @@ def test_the_journal_tells_each_image_once_after_a_resume(data: Path, tmp_path: 
     assert [json.loads(line)["images"] for line in (run / "log.jsonl").read_text().splitlines()] == [200, 400]
 
 
+def test_a_run_tells_what_it_was_made_of(data: Path, tmp_path: Path) -> None:
+    run_to_end("dcgan", data, tmp_path / "run", 50)
+    card = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert {"system", "config", "engine", "code", "seed", "data"} == card.keys()
+    assert card["code"] == code_version() and card["seed"] == 0 and len(card["data"]) == 64
+    row = json.loads((tmp_path / "run" / "log.jsonl").read_text())
+    assert 0 < row["cpu_seconds"] < 100
+
+
+def test_the_code_version_is_the_commit_of_a_checkout_or_the_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "__init__.py").write_text("")
+    monkeypatch.setattr("engine.train.run.engine.__file__", str(tmp_path / "engine" / "__init__.py"))
+    assert code_version() == engine.__version__
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True).stdout.strip()
+    assert code_version() == commit
+    (tmp_path / "engine" / "__init__.py").write_text("changed = True")
+    assert code_version() == f"{commit}-dirty"
+
+
+def test_a_budget_of_processor_time_ends_a_run(data: Path, tmp_path: Path) -> None:
+    kind, config = tiny("dcgan", images="4000000")
+    before = time.process_time()
+    train(kind, config, data, tmp_path / "run", cpu_minutes=0.02)
+    assert time.process_time() - before >= 1.2
+    assert 0 < load_state(tmp_path / "run" / "state.safetensors")["images"] < 4000000
+
+
 def test_sizes_of_a_cyclegan_may_change_on_the_way(data: Path, home: Path) -> None:
     run = home / "cyclegan-grows"
     run_to_end("cyclegan", data, run, 2)
@@ -394,9 +429,9 @@ def test_gangogh_measures_genres_on_paintings_it_never_learned(data: Path, home:
 
 
 def test_dcgan_paints_one_genre_if_asked(data: Path, home: Path) -> None:
-    kind, config = tiny("dcgan", genre="landscape")
+    kind, config = tiny("dcgan", genres="landscape")
     assert kind(config, data, home / "cache").release()[1]["genres"] == ["landscape"]
-    kind, config = tiny("dcgan", genre="marina")
+    kind, config = tiny("dcgan", genres="marina")
     with pytest.raises(InvalidRequest, match="no paintings of marina; there are landscape, portrait"):
         kind(config, data, home / "cache")
 
