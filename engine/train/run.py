@@ -73,7 +73,7 @@ def train(
     # Set up the run.
     cpu_started = time.process_time()
     state_file = run / "state.safetensors"
-    card = {"system": kind.name, "config": config.model_dump(mode="json")}
+    card: dict[str, Any] = {"system": kind.name, "config": config.model_dump(mode="json")}
     card |= {"engine": engine.__version__, "code": code_version(), "seed": config.seed}
     if resume:
         _check_same(kind, run, card)
