@@ -17,6 +17,7 @@ from bot.studio.nights import Night, Nights
 from bot.studio.people import Member
 from bot.studio.store import Store
 from engine.api import Request
+from engine.errors import GanvasError
 
 Phase = Literal["off", "resting", "learning", "canary"]
 
@@ -61,7 +62,10 @@ class Apprentice:
 
     async def state(self) -> ApprenticeState:
         """Return how the learning stands; also while no engine answers."""
-        cards = [card for card in await self._engine.models() if card.get("kind") == "painter"]
+        try:
+            cards = [card for card in await self._engine.models() if card.get("kind") == "painter"]
+        except GanvasError:
+            cards = []
         card = next((card for card in cards if card.get("in_office")), cards[0] if cards else {"name": ""})
         nights = await self._nights.list(1)
         return ApprenticeState(

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from bot.studio import Filter, Studio
-from bot.web.keys import SETTINGS, STUDIO
+from bot.web.keys import STUDIO
 from bot.web.render import plain
 from engine.api import GENRES
 from engine.errors import GanvasError
@@ -46,31 +46,31 @@ async def titles(studio: Studio) -> dict[str, str]:
     }
 
 
-async def styles(studio: Studio, folder: Path) -> list[Choice]:
+async def styles(studio: Studio) -> list[Choice]:
     """All styles of all stylizers, then the brushes."""
     known = await cards(studio)
     found = [
         Choice(
             f"style:{style['name']}", style.get("title") or plain(style["name"]), style.get("artist", ""),
-            _picture(folder, card, style["name"]),
+            _sample(studio, card, style["name"]),
         )
         for card in known if card.get("kind") == "stylizer" for style in card.get("styles", ())
     ]  # fmt: skip
     found += [
-        Choice(f"model:{card['name']}", plain(card["name"]), "A brush", _preview(folder, card))
+        Choice(f"model:{card['name']}", plain(card["name"]), "A brush", preview(studio, card))
         for card in known if card.get("kind") == "brush"
     ]  # fmt: skip
     return list({choice.value: choice for choice in found}.values())
 
 
-async def genres(studio: Studio, folder: Path, *, nudes: bool) -> list[Choice]:
+async def genres(studio: Studio, *, nudes: bool) -> list[Choice]:
     """The genres that the painter in office knows, each with the best-liked work of it, or with the model's sample."""
     painter = await painter_card(studio)
     known = (painter or {}).get("genres") or []
     allowed = [genre for genre in GENRES if genre in known and (nudes or genre != "nude-painting")]
     liked = await asyncio.gather(*(_best_of(studio, genre) for genre in allowed))
     return [
-        Choice(genre, plain(genre), "", picture or _picture(folder, painter or {}, genre))
+        Choice(genre, plain(genre), "", picture or _sample(studio, painter or {}, genre))
         for genre, picture in zip(allowed, liked, strict=True)
     ]
 
@@ -91,30 +91,43 @@ async def _best_of(studio: Studio, genre: str) -> str | None:
     return f"/art/{page.items[0].id}/thumb/320.webp" if page.items and not page.items[0].age_restricted else None
 
 
-def _picture(folder: Path, card: Card, name: str) -> str | None:
-    """The address of a model's own sample of a style or genre."""
-    path = folder / card.get("name", "") / "samples" / f"{name}.webp"
-    return f"/styles/{card['name']}/{name}.webp" if path.is_file() else None
+def names(card: Card) -> list[str]:
+    """What a model can be asked for by name: its styles, or its genres."""
+    return [*(style["name"] for style in card.get("styles", ())), *card.get("genres", ())]
 
 
-def _preview(folder: Path, card: Card) -> str | None:
-    return f"/styles/{card['name']}/preview.webp" if (folder / card["name"] / "preview.webp").is_file() else None
+def preview(studio: Studio, card: Card) -> str | None:
+    """The address of a model's preview, None where it brought none."""
+    return f"/styles/{card['name']}/preview.webp" if _find(studio, card["name"], "preview.webp") else None
+
+
+def samples(studio: Studio, card: Card) -> list[Choice]:
+    """What a model shows of itself: one small picture for each style or genre."""
+    titles = {style["name"]: style.get("title") for style in card.get("styles", ())}
+    found = [Choice(name, titles.get(name) or plain(name), "", _sample(studio, card, name)) for name in names(card)]
+    return [choice for choice in found if choice.picture]
+
+
+def _sample(studio: Studio, card: Card, name: str) -> str | None:
+    known = card and _find(studio, card["name"], "samples", f"{name}.webp")
+    return f"/styles/{card['name']}/{name}.webp" if known else None
+
+
+def _find(studio: Studio, model: str, *parts: str) -> Path | None:
+    """A file of a model: one that lessons made here, or a released one."""
+    folders = (studio.house.data / "models", studio.house.models)
+    return next((path for folder in folders if (path := folder.joinpath(model, *parts)).is_file()), None)
 
 
 async def picture(request: web.Request) -> web.StreamResponse:
     """``/styles/{model}/{name}.webp``: only names that a card holds ever become a path."""
-    model, name = request.match_info["model"], request.match_info["name"]
-    folder = request.app[SETTINGS].models
-    card = next((card for card in await cards(request.app[STUDIO]) if card.get("name") == model), None)
-    if card is None:
-        raise web.HTTPNotFound
-    if name == "preview":
-        path = folder / card["name"] / "preview.webp"
-    else:
-        known = [*(style["name"] for style in card.get("styles", ())), *card.get("genres", ())]
-        if name not in known:
-            raise web.HTTPNotFound
-        path = folder / card["name"] / "samples" / f"{name}.webp"
-    if not path.is_file():
+    studio, name = request.app[STUDIO], request.match_info["name"]
+    card = next((card for card in await cards(studio) if card.get("name") == request.match_info["model"]), None)
+    path = None
+    if card is not None and name == "preview":
+        path = _find(studio, card["name"], "preview.webp")
+    elif card is not None and name in names(card):
+        path = _find(studio, card["name"], "samples", f"{name}.webp")
+    if path is None:
         raise web.HTTPNotFound
     return web.FileResponse(path, headers={"Content-Type": "image/webp", "Cache-Control": "private, max-age=3600"})

@@ -30,7 +30,7 @@ async def home(request: web.Request) -> web.Response:
         photo = await request.app[PHOTOS].get(request.query["photo"], member)
     recent = await studio.gallery.page(Filter(), viewer=member, limit=RECENT)
     return await request.app[PAGES].page(
-        request, "stylize", photo=photo, styles=await catalogue.styles(studio, request.app[SETTINGS].models),
+        request, "stylize", photo=photo, styles=await catalogue.styles(studio),
         chosen=request.query.get("style", ""), recent=recent.items, nonce=secrets.token_hex(8),
         sizes=[side for side in (640, 1280, 1920, 2560) if side <= request.app[SETTINGS].max_side],
         private=(await studio.policy.preferences(member)).private,
@@ -41,7 +41,7 @@ async def stylize(request: web.Request) -> web.Response:
     form = await request.post()
     member = request[VISITOR].member
     photos = request.app[PHOTOS]
-    uploaded = await _file(request, "photo_file")
+    uploaded = await _file(request, "photo_file") or await _file(request, "camera_file")
     if uploaded:
         photo = await photos.keep(uploaded, member)
     elif form.get("photo"):
@@ -69,7 +69,7 @@ async def paint_page(request: web.Request) -> web.Response:
     nudes = request.app[SETTINGS].nudes and (await studio.policy.settings(WEB)).nudes
     genre = request.query.get("genre", "")
     return await request.app[PAGES].page(
-        request, "paint", genres=await catalogue.genres(studio, request.app[SETTINGS].models, nudes=nudes),
+        request, "paint", genres=await catalogue.genres(studio, nudes=nudes),
         art_styles=await catalogue.art_styles(studio), nonce=secrets.token_hex(8),
         chosen=parse_genre(genre) if genre else "", seed=request.query.get("seed", ""),
         private=(await studio.policy.preferences(member)).private,
@@ -189,7 +189,7 @@ async def preview(request: web.Request) -> web.StreamResponse:
     """One's own photo in one style, small."""
     photos = request.app[PHOTOS]
     photo = await photos.get(request.match_info["id"], request[VISITOR].member)
-    choices = {c.value for c in await catalogue.styles(request.app[STUDIO], request.app[SETTINGS].models)}
+    choices = {c.value for c in await catalogue.styles(request.app[STUDIO])}
     choice = f"{request.match_info['kind']}:{request.match_info['name']}"
     if choice not in choices:
         raise NoSuchPhoto

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 import typing
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from bot.studio import WEB, GuildSettings, Member
 from bot.web import catalogue
 from bot.web.keys import LOGS, PAGES, SESSIONS, SETTINGS, STUDIO, VISITOR
-from engine.errors import InvalidRequest
+from engine.errors import GanvasError, InvalidRequest
 
 EXPLAINED = {
     "gallery_channel": ("Gallery channel", "The Discord channel's id; works that are liked enough are shown there."),
@@ -36,6 +38,19 @@ EXPLAINED = {
     "default_style": ("Style when none is named", "A style's name; empty means each member chooses."),
     "language": ("Language", "en, de, es or ja."),
 }
+
+
+KINDS = {"painter": "Painters", "stylizer": "Stylizers", "brush": "Brushes", "enhancer": "Enhancers"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model as its page shows it; ``measured`` are the figures of its card by plain names."""
+
+    card: catalogue.Card
+    preview: str | None
+    samples: list[catalogue.Choice]
+    measured: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -112,19 +127,42 @@ async def change_ban(request: web.Request) -> web.Response:
 
 
 async def models_page(request: web.Request) -> web.Response:
+    """All models by kind, those in office first, with what their cards say of them."""
     only_host(request)
-    cards = await catalogue.cards(request.app[STUDIO])
-    folder = request.app[SETTINGS].models
-    previews = {c["name"] for c in cards if (folder / c["name"] / "preview.webp").is_file()}
-    office = await catalogue.painter_card(request.app[STUDIO])
+    studio = request.app[STUDIO]
+    cards = await catalogue.cards(studio)
+    with contextlib.suppress(GanvasError):
+        cards = await studio.engine.models()  # who is in office now, not a minute ago
+    kinds: dict[str, list[Model]] = {kind: [] for kind in KINDS}
+    for card in sorted(cards, key=lambda card: (not card.get("in_office"), card["name"])):
+        shown = Model(card, catalogue.preview(studio, card), catalogue.samples(studio, card), _measured(card))
+        kinds.setdefault(card.get("kind", "other"), []).append(shown)
     return await request.app[PAGES].page(
-        request, "host/models", cards=cards, previews=previews, in_office=office and office["name"]
-    )
+        request, "host/models", kinds={kind: models for kind, models in kinds.items() if models}, named=KINDS,
+        switched=request.query.get("switched"),
+    )  # fmt: skip
+
+
+async def switch_model(request: web.Request) -> web.Response:
+    """Put a model in office for its kind."""
+    only_host(request)
+    form = await request.post()
+    kind, name = str(form.get("kind", "")), str(form.get("name", ""))
+    await request.app[STUDIO].apprentice.switch(kind, name, request[VISITOR].member)
+    raise web.HTTPSeeOther(f"/host/models?{urlencode({'switched': name})}")
 
 
 async def logs_page(request: web.Request) -> web.Response:
     only_host(request)
     return await request.app[PAGES].page(request, "host/logs", lines=list(request.app[LOGS].lines)[::-1])
+
+
+def _measured(card: catalogue.Card) -> dict[str, str]:
+    metrics = card.get("metrics") or {}
+    return {
+        name.replace("_", " "): f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+        for name, value in metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)
+    }  # fmt: skip
 
 
 def _guild(text: str) -> str:

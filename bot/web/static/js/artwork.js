@@ -1,20 +1,23 @@
-// One work: hearts without a reload, before and after, a close look, holding a morph still, a question before deleting.
+// One work: votes without a reload, before and after, a close look, holding a morph still.
 
 import { post, say } from "./page.js";
 
-const heart = document.querySelector("form[data-vote]");
-heart?.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const button = heart.querySelector("button");
-  try {
-    const ballot = await post(heart.action, new FormData(heart));
-    button.setAttribute("aria-pressed", String(ballot.mine === "up"));
-    heart.querySelector("[data-count]").textContent = ballot.up;
-    if (ballot.reason) say(ballot.reason);
-  } catch (error) {
-    say(error.message);
-  }
-});
+const votes = [...document.querySelectorAll("form[data-vote]")];
+for (const form of votes) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      const ballot = await post(form.action, new FormData(form));
+      for (const each of votes) {
+        each.querySelector("button").setAttribute("aria-pressed", String(ballot.mine === each.value.value));
+        each.querySelector("[data-count]").textContent = ballot[each.value.value];
+      }
+      if (ballot.reason) say(ballot.reason);
+    } catch (error) {
+      say(error.message);
+    }
+  });
+}
 
 const compare = document.getElementById("compare");
 if (compare) {
@@ -104,15 +107,3 @@ if (dialog) {
     stage.addEventListener(kind, (event) => { held.delete(event.pointerId); if (!held.size) stage.classList.remove("held"); });
   }
 }
-
-const sure = document.getElementById("sure");
-for (const form of document.querySelectorAll("form[data-confirm]")) {
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    document.getElementById("sure-words").textContent = form.dataset.confirm;
-    sure.querySelector("[data-yes]").onclick = () => form.submit();
-    sure.showModal();
-    sure.querySelector("[data-no]").focus();
-  });
-}
-sure?.querySelector("[data-no]").addEventListener("click", () => sure.close());

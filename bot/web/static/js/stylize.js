@@ -5,6 +5,7 @@ import { post } from "./page.js";
 const form = document.getElementById("stylize");
 const drop = document.getElementById("drop");
 const input = drop.querySelector('input[type="file"]');
+const camera = form.camera_file;
 const wrong = document.getElementById("wrong");
 const ready = document.getElementById("ready");
 const go = form.querySelector("button.main");
@@ -46,13 +47,13 @@ async function bring(file) {
   try {
     const photo = await post("/photos", body);
     form.photo.value = photo.id;
-    input.value = ""; // it is on the bench now and need not travel again
+    input.value = camera.value = ""; // it is on the bench now and need not travel again
     show(photo.href, photo.width, photo.height);
     history.replaceState(null, "", `/?photo=${photo.id}`);
     preview(photo.id);
   } catch (error) {
     complain(error.message);
-    input.value = "";
+    input.value = camera.value = "";
   }
   drop.classList.remove("reading");
   tell();
@@ -90,7 +91,7 @@ function preview(photo) {
   for (const tile of form.querySelectorAll(".swatch")) seen.observe(tile);
 }
 
-input.addEventListener("change", () => bring(input.files[0]));
+for (const source of [input, camera]) source.addEventListener("change", () => bring(source.files[0]));
 for (const kind of ["dragenter", "dragover"]) {
   addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
 }
