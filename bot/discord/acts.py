@@ -254,8 +254,8 @@ async def _share(press: Press) -> None:
     content = f"{caption(art, say)} · `{art.id}` · <@{art.member.id}>"
     hook = bot.webhook(interaction.token)
     await hook.edit_message(message, content=content, attachments=[file], view=work_view(art, say))
-    where = {"channel": str(interaction.channel_id), "message": str(message)}
-    await bot.studio.gallery.add_post(art.id, platform=PLATFORM, role="share", **where)
+    channel = str(interaction.channel_id)
+    await bot.studio.gallery.add_post(art.id, platform=PLATFORM, channel=channel, message=str(message), role="share")
 
 
 async def _delete(press: Press) -> None:

@@ -51,7 +51,7 @@ class DiscordDeliverer:
         if not places or not all(places):
             return None
         for art, place in zip(delivery.artworks, places, strict=True):
-            await self._remember(art, address, str(place))
+            await self._remember(art, address, str(place), late=True)
         return str(places[0])
 
     async def deliver(self, delivery: Delivery) -> str | None:
@@ -69,15 +69,17 @@ class DiscordDeliverer:
             for number, art in enumerate(delivery.artworks[1:], start=1):
                 places.append(await self._further(delivery, address, art, number, say))
             for art, place in zip(delivery.artworks, places, strict=True):
-                await self._remember(art, address, place)
+                await self._remember(art, address, place, late=delivery.attempt > 1)
             return places[0]
         return await self._first(delivery, address, delivery.artworks, say)
 
-    async def _remember(self, art: Artwork, address: Address, place: str) -> None:
+    async def _remember(self, art: Artwork, address: Address, place: str, *, late: bool) -> None:
         channel, _, message = place.partition("/")
         if not address.ephemeral:
             with suppress(NotFound):  # removed meanwhile: the studio sends us to delete the post
-                await self._bot.studio.gallery.add_post(art.id, platform=PLATFORM, channel=channel, message=message)
+                await self._bot.studio.gallery.add_post(
+                    art.id, platform=PLATFORM, channel=channel, message=message, late=late
+                )
 
     def _content(self, works: Sequence[Artwork], job: Job, say: Voice) -> str:
         lines = [f"{caption(art, say)} · `{art.id}`" for art in works]

@@ -33,6 +33,7 @@ from bot.studio.events import (
     JobChanged,
     NightEnded,
     PainterChanged,
+    PostLate,
     TombstonesDue,
     VotesChanged,
 )
@@ -183,7 +184,7 @@ __all__ = [
     "CanaryScore", "DataInUse", "Deletion", "Deliverer", "Delivery", "Duel", "Duels", "Engine", "Event", "Events",
     "Facets", "File", "Filter", "Gallery", "GalleryDue", "GalleryTask", "GuildSettings", "Job", "JobChanged",
     "JobStatus", "LimitReached", "Lineage", "Member", "Night", "NightEnded", "Nights", "NotFound", "Page",
-    "PainterChanged", "Policy", "Post", "Preferences", "Queue", "QueueStatus", "Refused", "Side", "Snapshot",
-    "SourceGone", "Status", "Studio", "Tally", "Tombstone", "TombstonesDue", "Undeliverable", "Version", "VoteRow",
-    "Voter", "Votes", "VotesChanged", "WrongMoment", "open_studio", "period",
+    "PainterChanged", "Policy", "Post", "PostLate", "Preferences", "Queue", "QueueStatus", "Refused", "Side",
+    "Snapshot", "SourceGone", "Status", "Studio", "Tally", "Tombstone", "TombstonesDue", "Undeliverable", "Version",
+    "VoteRow", "Voter", "Votes", "VotesChanged", "WrongMoment", "open_studio", "period",
 ]  # fmt: skip

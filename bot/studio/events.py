@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bot.studio.nights import Night
+    from bot.studio.posts import Post
     from bot.studio.votes import Tally
 
 KEPT = 256  # events a slow reader may lag behind before it loses the oldest
@@ -48,6 +49,14 @@ class VotesChanged(Event):
 
     art_id: str
     tally: Tally
+
+
+@dataclass(frozen=True)
+class PostLate(Event):
+    """A message was noted long after it could be seen: what people did to it until then must be read from it."""
+
+    art_id: str
+    post: Post
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from bot.config import Settings
 from bot.studio.errors import NotFound
-from bot.studio.events import Events, TombstonesDue
+from bot.studio.events import Events, PostLate, TombstonesDue
 from bot.studio.store import Store, bury_posts, one
 
 REMEMBERED = 50_000  # messages in RAM, ours and others', so that an ordinary reaction costs no query
@@ -56,8 +56,13 @@ class Posts:
         self._house = house
         self._shown: OrderedDict[tuple[str, str], str | None] = OrderedDict()
 
-    async def add_post(self, art_id: str, *, platform: str, channel: str, message: str, role: str = "original") -> None:
+    async def add_post(
+        self, art_id: str, *, platform: str, channel: str, message: str, role: str = "original", late: bool = False
+    ) -> None:
         """Note that a message shows a work; doing it again changes nothing.
+
+        Args:
+            late: it may have been seen for some time, because an earlier life of the bot sent it.
 
         Raises:
             NotFound: the work is gone; the message is on the list of tombstones now.
@@ -71,7 +76,14 @@ class Posts:
         if not alive:
             self._events.publish(TombstonesDue(platform))
             raise NotFound(f"There is no artwork {art_id!r}.")
-        self.learn(platform, message, art_id)
+        self.noted(art_id, Post(platform, channel, message, role), late=late)
+
+    def noted(self, art_id: str, post: Post, *, late: bool) -> None:
+        """Keep a new post in RAM; one that comes late, or was asked for in vain before, is to be read."""
+        missed = self._shown.get((post.platform, post.message), art_id) is None
+        self.learn(post.platform, post.message, art_id)
+        if late or missed:
+            self._events.publish(PostLate(art_id, post))
 
     def learn(self, platform: str, message: str, art_id: str | None) -> None:
         """Keep in RAM which work a message shows."""

@@ -21,7 +21,7 @@ from bot.studio.artwork import Artwork, Tally, load_artwork
 from bot.studio.errors import NotFound
 from bot.studio.events import Event, Events, GalleryDue, VotesChanged
 from bot.studio.people import Member
-from bot.studio.posts import Posts, add_post
+from bot.studio.posts import Post, Posts, add_post
 from bot.studio.settings import GuildSettings, Preferences, guild_settings, is_banned, know, plain_emoji, preferences
 from bot.studio.store import Store, one, to_json
 
@@ -540,15 +540,15 @@ class Votes:
 
         return await self._store.write(work)
 
-    async def posted(self, art_id: str, channel: str, message: str) -> None:
-        """Note that a claimed post is up."""
+    async def posted(self, art_id: str, channel: str, message: str, *, late: bool = False) -> None:
+        """Note that a claimed post is up; ``late``: since an earlier life of the bot."""
 
         def work(db: Database) -> tuple[None, list[Event]]:
             add_post(db, art_id, "discord", channel, message, "gallery")
             return None, self._release(db, art_id, state="posted", channel=channel, message=message)
 
         await self._run(work)
-        self._posts.learn("discord", message, art_id)
+        self._posts.noted(art_id, Post("discord", channel, message, "gallery"), late=late)
 
     async def edited(self, art_id: str) -> None:
         """Note that a claimed edit is done."""

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
+import os
+import random
+import socket
+import sys
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -44,6 +50,7 @@ class FakeEngine:
         self.open = asyncio.Event()  # jobs wait while it is cleared
         self.open.set()
         self.seconds = 0.0  # a job takes
+        self.spread = 0.0  # more seconds at most, by chance
         self.weight = 0  # bytes a picture has at least
         self.ran: list[Request] = []  # finished, without fits
         self.url = ""
@@ -51,6 +58,10 @@ class FakeEngine:
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> FakeEngine:
+        return await self.serve()
+
+    async def serve(self, port: int = 0) -> FakeEngine:
+        """Listen, at any free port unless told."""
         app = web.Application(client_max_size=2**28)
         app.router.add_get("/v1", self._hello)
         app.router.add_get("/v1/models", self._models)
@@ -59,7 +70,7 @@ class FakeEngine:
         app.router.add_delete("/v1/jobs/{job}", self._cancel)
         self._runner = web.AppRunner(app, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
@@ -91,7 +102,8 @@ class FakeEngine:
         cancelled = self._jobs[request.query["job"]] = asyncio.Event()
 
         async def tell(event: dict[str, Any]) -> None:
-            await answer.write(json.dumps(event).encode() + b"\n")
+            with contextlib.suppress(ConnectionError):  # the bot has died
+                await answer.write(json.dumps(event).encode() + b"\n")
 
         try:
             if not isinstance(wanted, FitRequest):
@@ -109,12 +121,13 @@ class FakeEngine:
     async def _work(self, cancelled: asyncio.Event, tell: Any) -> None:
         await tell({"progress": vars(Progress(stage="working"))})
         began = asyncio.get_running_loop().time()
-        while not self.open.is_set() or asyncio.get_running_loop().time() - began < self.seconds:
+        seconds = self.seconds + random.uniform(0, self.spread)
+        while not self.open.is_set() or asyncio.get_running_loop().time() - began < seconds:
             if cancelled.is_set():
                 raise JobCancelled("The job was cancelled.")
             await asyncio.sleep(0.02)
-            if self.seconds:
-                share = min(1.0, (asyncio.get_running_loop().time() - began) / self.seconds)
+            if seconds:
+                share = min(1.0, (asyncio.get_running_loop().time() - began) / seconds)
                 await tell({"progress": vars(Progress(stage="working", share=round(share, 2)))})
 
     def _make(self, request: Request) -> Result:
@@ -166,3 +179,48 @@ class FakeEngine:
         heavy = min(request.max_bytes, len(request.image)) * 9 // 10 if self.weight else 0
         data += bytes(max(0, heavy - len(data)))
         return Output(data=data, format="webp", width=SIDE, height=SIDE)
+
+
+class EngineProcess:
+    """The same engine in a process of its own, which can be killed and comes back at the same address.
+
+    Args:
+        spread: seconds a job takes at most.
+    """
+
+    def __init__(self, spread: float) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._spread = spread
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it listens."""
+        here = Path(__file__).resolve()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, str(here), str(self._port), str(self._spread), stdout=asyncio.subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(here.parents[2])},
+        )  # fmt: skip
+        assert self._process.stdout
+        assert await self._process.stdout.readline()
+
+    async def kill(self) -> None:
+        """End it without a chance to do anything (kill -9)."""
+        assert self._process
+        self._process.kill()
+        await self._process.communicate()
+
+
+async def _serve(port: int, spread: float) -> None:
+    engine = FakeEngine()
+    engine.spread = spread
+    await engine.serve(port)
+    sys.stdout.write(f"{engine.url}\n")
+    sys.stdout.flush()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2])))

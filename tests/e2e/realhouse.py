@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from discordstandin import TOKEN, Channel, Guild, Message, Person, StandIn
-from fakeengine import FakeEngine
+from fakeengine import EngineProcess, FakeEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,8 +20,9 @@ class BotProcess:
     """The bot, as a host runs it."""
 
     def __init__(
-        self, folder: Path, discord: StandIn, engine: FakeEngine, *, command: Sequence[str] = ("-m", "bot"), **more: str
-    ) -> None:
+        self, folder: Path, discord: StandIn, engine: FakeEngine | EngineProcess, *,
+        command: Sequence[str] = ("-m", "bot"), **more: str,
+    ) -> None:  # fmt: skip
         self.folder, self.discord, self.command = folder, discord, command
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("GANVAS_", "DISCORD_"))}
         self.env = clean | {
@@ -42,23 +43,28 @@ class BotProcess:
         file = self.folder / "bot.log"
         return file.read_text("utf-8", "replace") if file.exists() else ""
 
-    async def start(self, within: float = 90) -> None:
-        """Start it and wait until it is on Discord."""
-        before = self.discord.identifies
+    async def launch(self) -> None:
+        """Start it, without waiting for anything."""
         with (self.folder / "bot.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, *self.command, cwd=self.folder, env=self.env, stdout=log, stderr=log
             )
+
+    async def start(self, within: float = 90) -> None:
+        """Start it and wait until it is on Discord."""
+        before = self.discord.identifies
+        await self.launch()
+        process = self.process
+        assert process is not None
         try:
 
             def up() -> bool:
-                assert self.process is not None
-                ended = self.process.returncode is not None
+                ended = process.returncode is not None
                 return ended or bool(self.discord.identifies > before and self.discord.commands)
 
             await self.discord.wait(up, "the bot", within)
-            if self.process.returncode is not None:
-                raise AssertionError(f"The bot ended with {self.process.returncode}.")
+            if process.returncode is not None:
+                raise AssertionError(f"The bot ended with {process.returncode}.")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log[-4000:]}") from None
 

@@ -93,7 +93,7 @@ class Showcase(commands.Cog):
             await self.bot.studio.votes.gave_up(art.id, "The gallery channel is not age-restricted.")
             return
         if task.repeated and (found := await self._find(channel, art.id)):
-            await self.bot.studio.votes.posted(art.id, task.channel, found)
+            await self.bot.studio.votes.posted(art.id, task.channel, found, late=True)
             return
         content, say = await self._content(task)
         limit = getattr(getattr(channel, "guild", None), "filesize_limit", discord.utils.DEFAULT_FILE_SIZE_LIMIT_BYTES)
