@@ -51,7 +51,7 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     token = settings.engine_token.get_secret_value() if settings.engine_token else None
     async with (
-        connect(settings.engine_url, token, settings.models) as engine,
+        connect(settings.engine_url, token, (settings.data / "models", settings.models)) as engine,
         open_studio(settings, engine) as studio,
         _web(studio, settings) as url,
     ):

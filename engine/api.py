@@ -360,3 +360,75 @@ class Progress:
     stage: str  # "queued", "working" or "done"
     place: int = 0  # jobs before this one
     share: float = 0.0
+
+
+# Learning
+
+
+@dataclass(frozen=True, kw_only=True)
+class LessonPlan:
+    """How a lesson is to be held."""
+
+    name: str  # of the lesson, and of the candidate
+    painter: str  # it begins from
+    minutes: float = 60.0  # of learning; waiting does not count
+    steps: int = 1200  # at most
+    threads: int = 0  # 0: half of the processors
+    seed: int = 0
+    held: bool = False  # it stands still from the beginning
+    paintings: str | None = None  # a folder as the engine sees it; None is the engine's own
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> LessonPlan:
+        """Invert :meth:`to_wire`.
+
+        Raises:
+            InvalidRequest: an option is unknown, missing or of a wrong type.
+        """
+        try:
+            plan = cls(**wire)
+        except TypeError as error:
+            raise InvalidRequest(f"The plan of a lesson was not understood: {error}.") from error
+        for name, hint in get_type_hints(cls).items():
+            if not _is_a(getattr(plan, name), hint):
+                raise InvalidRequest(f"{name} is {getattr(plan, name)!r}, which a lesson can't use.")
+        return plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class LessonStatus:
+    """How a lesson stands."""
+
+    name: str
+    state: str  # learning, interrupted, or at last: rested, refused, candidate, failed, cancelled
+    share: float = 0.0  # of the work that is done, in [0, 1]
+    waiting: bool = False  # it stands still: held, or people are served first
+    why: str = ""
+    night: dict[str, Any] = field(default_factory=dict)  # what the gate and the lesson tell
+    pictures: tuple[str, ...] = ()  # files it left, before.webp and after.webp
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return vars(self) | {"pictures": list(self.pictures)}
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> LessonStatus:
+        """Invert :meth:`to_wire`."""
+        return cls(**(dict(wire) | {"pictures": tuple(wire["pictures"])}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appointment:
+    """Who works when nobody is named."""
+
+    kind: str
+    name: str
+    fault: str | None = None  # why it cannot work, one sentence
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return dict(vars(self))

@@ -6,6 +6,7 @@ verified against the card's sha256 and used in float32.  Nothing here ever loads
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -16,13 +17,14 @@ import tempfile
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import __version__
+from engine.api import Appointment
 from engine.errors import BrokenModel, InvalidRequest, UnknownName
 
 if TYPE_CHECKING:
@@ -140,24 +142,48 @@ def in_office(kind: str) -> Card:
     Raises:
         UnknownName: there is no model of that kind at all.
     """
-    for root in folders():
-        try:
-            appointed = json.loads((root / OFFICE).read_text()).get(kind)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, AttributeError) as error:
-            raise BrokenModel(f"{root / OFFICE} is no JSON object of kinds and model names: {error}.") from error
-        if appointed is not None:
-            return find(str(appointed))
+    if (appointed := _appointed(kind)) is not None:
+        return find(appointed)
     if cards := catalogue(kind):
         return cards[0]
     raise UnknownName(f"There is no {kind} among the models in {' or '.join(map(str, folders()))}.")
 
 
+def _appointed(kind: str) -> str | None:
+    for root in folders():
+        if (name := _offices(root).get(kind)) is not None:
+            return str(name)
+    return None
+
+
+def _offices(root: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((root / OFFICE).read_text()))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        raise BrokenModel(f"{root / OFFICE} is no JSON object of kinds and model names: {error}.") from error
+
+
+def appointments() -> list[Appointment]:
+    """Return who is in office for every kind there is, and what is wrong with them, if anything."""
+    found = []
+    for kind in KINDS:
+        name = _appointed(kind)
+        try:
+            card = in_office(kind)
+            verify(card)
+            found.append(Appointment(kind=kind, name=card.name))
+        except (BrokenModel, UnknownName) as error:
+            if name is not None:
+                found.append(Appointment(kind=kind, name=name, fault=str(error)))
+    return found
+
+
 def described() -> list[dict[str, Any]]:
     """Return all cards as JSON, each saying whether its model is in office."""
     cards = catalogue()
-    chosen = {kind: in_office(kind).name for kind in {card.kind for card in cards}}
+    chosen = {kind: _appointed(kind) or in_office(kind).name for kind in {card.kind for card in cards}}
     return [dict(card.fields) | {"in_office": card.name == chosen[card.kind]} for card in cards]
 
 
@@ -178,13 +204,54 @@ def appoint(name: str) -> Card:
     """Put the model ``name`` in office for its kind: one atomic pointer swap, so a rollback is the same call."""
     card = find(name)
     root = folders()[0]
-    try:
-        offices = json.loads((root / OFFICE).read_text())
-    except FileNotFoundError:
-        offices = {}
     root.mkdir(parents=True, exist_ok=True)
-    write_atomic(root / OFFICE, _dump(offices | {card.kind: name}))
+    write_atomic(root / OFFICE, _dump(_offices(root) | {card.kind: name}))
     return card
+
+
+def is_name(text: str) -> bool:
+    """Whether a model may be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
+def verify(card: Card) -> None:
+    """Check that the weights on disk are those the card names; a file that did not change is read once.
+
+    Raises:
+        BrokenModel: they are not, or cannot be read.
+    """
+    try:
+        now = (card.folder / WEIGHTS).stat()
+        if _digest(card.folder / WEIGHTS, now.st_mtime_ns, now.st_size) == card.sha256:
+            return
+    except OSError as error:
+        raise BrokenModel(f"The model {card.name} has no readable {WEIGHTS}: {error.strerror}.") from error
+    raise BrokenModel(f"The weights of the model {card.name} are not those its card names (sha256 differs).")
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def prune(keep: Collection[str]) -> list[str]:
+    """Delete painters that lessons made here, all but ``keep`` and the one in office; returns their names.
+
+    What was released or trained by hand is never touched.
+    """
+    root = folders()[0]
+    spared = {*keep, _appointed("painter")}
+    gone = [
+        card.name
+        for card in catalogue("painter")
+        if card.get("night") is not None and card.folder.parent == root and card.name not in spared
+    ]
+    for name in gone:
+        aside = root / f".{name}.gone"
+        (root / name).replace(aside)  # it is no model any more from this moment, whatever happens
+        shutil.rmtree(aside, ignore_errors=True)
+    return gone
 
 
 def load(name: str, *, discriminator: bool = False) -> Model:

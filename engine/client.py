@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from engine.api import PROTOCOL, FitRequest, Progress, Request, Result
+from engine.api import PROTOCOL, Appointment, FitRequest, LessonPlan, LessonStatus, Progress, Request, Result
 from engine.errors import (
     DeadlineExceeded,
     EngineDied,
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 DEATHS = 3  # of the engine on the same job, until that job is given up
 SILENCE = 60.0  # seconds; a working engine says something every 5
 CONNECT = 10.0  # seconds to reach it
+SLOW = 60.0  # seconds for answers that read or write whole models
 
 
 class _Lost(Exception):
@@ -71,12 +72,13 @@ class _Flight:
 async def connect(
     url: str | None = None,
     token: str | None = None,
-    models: Path | None = None,
+    models: Sequence[Path] = (),
     *,
     arguments: Sequence[str] = (),
 ) -> AsyncIterator[Engine]:
     """Open an engine: the one at ``url``, else a child process of our own with the models in ``models``.
 
+    The first folder of ``models`` takes what lessons make and who is in office; none means the engine's own defaults.
     ``arguments`` are further options of `python -m engine serve` for the child.  An engine at a URL that is not there
     yet is no error here: jobs are refused until it is.
 
@@ -100,7 +102,7 @@ class Engine:
     """An engine to send requests to; made by :func:`connect`."""
 
     def __init__(
-        self, url: str | None, token: str | None = None, models: Path | None = None, arguments: Sequence[str] = ()
+        self, url: str | None, token: str | None = None, models: Sequence[Path] = (), arguments: Sequence[str] = ()
     ) -> None:
         self._supervisor = None if url else Supervisor(arguments=arguments, token=token, models=models)
         self._base = (url or "http://engine").rstrip("/")
@@ -191,6 +193,66 @@ class Engine:
     async def models(self) -> list[dict[str, Any]]:
         """Return the cards of all models the engine has."""
         return list(await self._ask("GET", "/v1/models"))
+
+    async def office(self) -> list[Appointment]:
+        """Return who works when nobody is named, of every kind, and what is wrong with them, if anything."""
+        return [Appointment(**each) for each in await self._ask("GET", "/v1/office", patience=SLOW)]
+
+    async def appoint(self, kind: str, name: str) -> None:
+        """Put a model in office for its kind, by one atomic pointer swap; jobs under way end with the old one.
+
+        Raises:
+            UnknownName: there is no such model of that kind.
+            BrokenModel: its weights are damaged.
+        """
+        await self._ask("PUT", f"/v1/office/{quote(kind, safe='')}", json={"name": name}, patience=SLOW)
+
+    async def prune(self, keep: Sequence[str]) -> list[str]:
+        """Delete the painters that lessons made, all but ``keep`` and the one in office; returns their names."""
+        return list(await self._ask("POST", "/v1/prune", json={"keep": list(keep)}, patience=SLOW))
+
+    async def begin_lesson(self, plan: LessonPlan, votes: str) -> LessonStatus:
+        """Begin a lesson from ``votes`` (jsonl).
+
+        A lesson that has the name already is not begun again: its status is returned.  One that was interrupted is.
+
+        Raises:
+            Busy: another lesson is under way.
+            UnknownName: there is no such painter.
+        """
+        form = aiohttp.FormData()
+        form.add_field("plan", json.dumps(plan.to_wire()))
+        form.add_field("votes", votes.encode(), filename="votes.jsonl", content_type="application/octet-stream")
+        return await self._lesson("POST", plan.name, data=form)
+
+    async def lesson(self, name: str) -> LessonStatus:
+        """Return how a lesson stands; the candidate of one that ended so is among the models then.
+
+        Raises:
+            UnknownName: there never was one of this name.
+        """
+        return await self._lesson("GET", name)
+
+    async def hold_lesson(self, name: str, held: bool) -> LessonStatus:
+        """Let a lesson stand still, or go on."""
+        return await self._lesson("PUT", name, "/held", json=held)
+
+    async def end_lesson(self, name: str) -> LessonStatus:
+        """End a lesson without a candidate; one that is over stays as it is."""
+        return await self._lesson("DELETE", name)
+
+    async def lesson_picture(self, name: str, picture: str) -> bytes:
+        """Return a picture that a lesson left, as WebP.
+
+        Raises:
+            UnknownName: it left none of this name.
+        """
+        path = f"/v1/lessons/{quote(name, safe='')}/{quote(picture, safe='')}"
+        return bytes(await self._ask("GET", path, patience=SLOW, read=True))
+
+    async def _lesson(self, method: str, name: str, what: str = "", **body: Any) -> LessonStatus:
+        path = f"/v1/lessons/{quote(name, safe='')}{what}"
+        return LessonStatus.from_wire(await self._ask(method, path, patience=SLOW, **body))
 
     async def health(self) -> dict[str, Any]:
         """Return how the engine is: its worker ("warming-up", "idle", "working", "stuck", "broken") and its queue."""
@@ -283,19 +345,28 @@ class Engine:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _Lost(str(error) or type(error).__name__) from error
 
-    async def _ask(self, method: str, path: str, statuses: Sequence[int] = (200,)) -> Any:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        statuses: Sequence[int] = (200,),
+        *,
+        patience: float = CONNECT,
+        read: bool = False,
+        **body: Any,
+    ) -> Any:
         try:
-            async with asyncio.timeout(CONNECT):
+            async with asyncio.timeout(patience):
                 if self._supervisor:
                     await self._supervisor.ready()
-                async with self._session.request(method, self._base + path) as answer:
+                async with self._session.request(method, self._base + path, **body) as answer:
                     if answer.status not in statuses:
                         await self._check(answer)
-                    return await answer.json()
+                    return await (answer.read() if read else answer.json())
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if isinstance(error, GanvasError):
                 raise
-            why = str(error) or f"no answer within {CONNECT:g} seconds"
+            why = str(error) or f"no answer within {patience:g} seconds"
             raise EngineUnavailable(f"The engine {self._name} does not answer: {why}.") from error
 
     async def _check(self, answer: aiohttp.ClientResponse) -> None:

@@ -8,6 +8,7 @@
                            HEARTBEAT, then {"result": ...} or {"error": ...}.
     DELETE /v1/jobs/{id}   cancel it; so does hanging up
     GET    /v1/models      the cards of all models
+    ...    /v1/lessons     the nightly learning, and /v1/office, who works: see :mod:`engine.lessons`
     GET    /healthz        whether the worker's thread answers
     GET    /metrics        for Prometheus
 
@@ -54,6 +55,7 @@ from engine.errors import (
     WrongToken,
 )
 from engine.jobs import QUEUE, Job, Outcome, Painter, Worker
+from engine.lessons import COMMAND, Lessons
 from engine.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ class Service:
         token: str | None = None,
         queue: int = QUEUE,
         max_body: int = MAX_BODY,
+        lesson: Sequence[str] = COMMAND,
     ) -> None:
         self._token = token
         self._max_body = max_body
@@ -90,6 +93,7 @@ class Service:
         self._painting = Worker(painter, self._metrics, _leave_stuck, queue)
         self._encoding = Worker(encoder, self._metrics, _leave_stuck, queue)
         self._workers = (self._painting, self._encoding)
+        self._lessons = Lessons(lambda: bool(self._jobs), lesson)
         self._held = 0  # bytes of requests
         self._draining = False
         self._empty = asyncio.Event()
@@ -103,6 +107,7 @@ class Service:
         app.router.add_get("/v1/models", self.models)
         app.router.add_get("/healthz", self.health)
         app.router.add_get("/metrics", self.metrics)
+        self._lessons.add_to(app)
         app.cleanup_ctx.append(self._run_workers)
         return app
 
@@ -370,6 +375,7 @@ def serve(
     unix: Annotated[Path | None, typer.Option(help="Listen on this Unix socket.")] = None,
     queue: Annotated[int, typer.Option(min=1, help="Jobs that may wait before the engine says it is busy.")] = QUEUE,
     pipelines: Annotated[str | None, typer.Option(hidden=True, help="module:factory of a stand-in.")] = None,
+    lesson: Annotated[str | None, typer.Option(hidden=True, help="Module that stands in for finetune.")] = None,
     until_eof: Annotated[bool, typer.Option(hidden=True, help="Die when stdin ends.")] = False,
 ) -> None:
     """Run the engine as an HTTP service, on a Unix socket or on HOST:PORT."""
@@ -383,7 +389,8 @@ def serve(
         threading.Thread(target=_die_at_eof, args=(unix,), daemon=True).start()
     _steady_memory()
     painter, encoder = (_painter, Encoder) if pipelines is None else (_stand_in(pipelines),) * 2
-    service = Service(painter, encoder, token=token, queue=queue)
+    command = COMMAND if lesson is None else (sys.executable, "-m", lesson)
+    service = Service(painter, encoder, token=token, queue=queue, lesson=command)
     asyncio.run(_serve(service, host, port, unix))
     if service.busy:  # a thread cannot be stopped, and a polite exit would wait for it
         os._exit(0)

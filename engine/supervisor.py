@@ -31,7 +31,7 @@ class Supervisor:
     process's logging.  It inherits the environment without other programs' secrets (names that end in TOKEN).
     """
 
-    def __init__(self, *, arguments: Sequence[str] = (), token: str | None = None, models: Path | None = None) -> None:
+    def __init__(self, *, arguments: Sequence[str] = (), token: str | None = None, models: Sequence[Path] = ()) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ganvas-"))  # 0700
         self.socket = self._folder / "engine.sock"
         self._command = [sys.executable, "-m", "engine", "serve", "--unix", str(self.socket), "--until-eof", *arguments]
@@ -157,13 +157,13 @@ class Supervisor:
         self._last_words = line[-300:] or self._last_words
 
 
-def _environment(token: str | None, models: Path | None) -> dict[str, str]:
+def _environment(token: str | None, models: Sequence[Path]) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.upper().endswith("TOKEN")}
     ours["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), ours.get("PYTHONPATH"))))
     if token:
         ours["GANVAS_ENGINE_TOKEN"] = token
     if models:
-        ours["GANVAS_MODELS"] = str(models)
+        ours["GANVAS_MODELS"] = os.pathsep.join(map(str, models))
     return ours
 
 

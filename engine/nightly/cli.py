@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,6 +41,7 @@ def finetune(
     threads: Threads = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the lesson.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the votes and stop.")] = False,
+    until_eof: Annotated[bool, typer.Option(hidden=True, help="Die when stdin ends.")] = False,
     as_json: Json = False,
 ) -> None:
     """Let a painter learn from votes: a candidate that passed the gate, or the reason why there is none."""
@@ -47,6 +51,8 @@ def finetune(
     card = checkpoints.find_kind("painter", base) if base else checkpoints.in_office("painter")
     if not dry_run:
         _prepare(threads)
+    if until_eof:
+        threading.Thread(target=_die_at_eof, daemon=True).start()
     from engine.nightly.lesson import LessonConfig
     from engine.nightly.night import NightConfig, hold_night
 
@@ -126,8 +132,6 @@ def judges(dry_run: bool = False) -> Judges:
 
 def _prepare(threads: int | None) -> None:
     """Be a quiet neighbour: last in line for the processor, and no more threads than allowed."""
-    import os
-
     from engine.train.cli import keep_pages
 
     keep_pages()
@@ -137,3 +141,10 @@ def _prepare(threads: int | None) -> None:
 
         torch.set_num_threads(threads)
     say(f"Learning on {threads or os.cpu_count()} threads, niced.")
+
+
+def _die_at_eof() -> None:
+    """Leave when the engine that began this lesson is gone, however it went: its end of our stdin closes then."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(1)

@@ -40,7 +40,7 @@ MOST_REAL = 1000  # paintings in the gate
 SHARES = (1.0, 0.5, 0.25, 0.1)  # of the way a lesson went, tried in turn
 DIARY = "night.json"
 BEFORE, AFTER = "before.webp", "after.webp"  # the same latents, painted by the champion and by the candidate
-SHOWN = 4  # of each genre on a sheet
+SHOWN, PSI = 4, 0.8  # of each genre on a sheet, truncated as people see them
 ENOUGH = 200  # paintings of a host from which lessons can be held; with fewer the base's samples stand in
 
 
@@ -232,10 +232,11 @@ def show(champion: Model, candidate: nn.Module, out: Path) -> None:
     """Write the sheets ``BEFORE`` and ``AFTER``: the same latents, as the champion and as ``candidate`` paint them."""
     genres = list(champion.card["genres"])
     labels = torch.arange(len(genres)).repeat_interleave(SHOWN)
-    z = draw_latents(len(labels), int(candidate.z_dim), labels, seed=3).z  # type: ignore[arg-type]
+    z = torch.randn(len(labels), int(candidate.z_dim), generator=torch.Generator().manual_seed(3))  # type: ignore[arg-type]
     captions = [genres[int(label)].replace("-", " ") for label in labels]
     for file, net in ((BEFORE, champion.net), (AFTER, candidate)):
-        painted = F.interpolate(paint(net, Latents(z, labels)).float(), scale_factor=2, mode="bicubic").clamp(0, 255)
+        small = paint(net, Latents(z, labels), PSI).float()
+        painted = F.interpolate(small, scale_factor=2, mode="bicubic").clamp(0, 255)
         pictures = list(painted.round().byte().permute(0, 2, 3, 1).numpy())
         write_atomic(out / file, encode_still(grid(pictures, 2 * SHOWN, captions, text=12), "webp", {}).data)
 
