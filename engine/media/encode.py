@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -100,7 +101,8 @@ def _png(pixels: Pixels, recipe: Recipe | None) -> bytes:
     if recipe is not None:
         info.add_itxt(metadata.KEYWORD, metadata.pack(recipe))
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG", pnginfo=info)
+    # Paint repeats nothing that a search for repetitions would find: without it, a fifth of the time and fewer bytes.
+    Image.fromarray(pixels).save(out, "PNG", pnginfo=info, compress_type=zlib.Z_RLE)
     return out.getvalue()
 
 
@@ -109,23 +111,23 @@ def _jpeg(pixels: Pixels, recipe: Recipe | None, quality: int) -> bytes:
     comment = b"" if recipe is None else metadata.comment(recipe)
     # No chroma subsampling at high quality: paintings have red edges.
     subsampling = 0 if quality >= 85 else 2
-    image = Image.fromarray(pixels)
-    image.save(out, "JPEG", quality=quality, subsampling=subsampling, optimize=True, progressive=True, comment=comment)
+    # Neither optimised nor progressive: 3% fewer bytes would take six times as long.
+    Image.fromarray(pixels).save(out, "JPEG", quality=quality, subsampling=subsampling, comment=comment)
     return out.getvalue()
 
 
 def _webp(frames: list[Pixels], recipe: Recipe | None, fps: float, loop: bool, quality: int) -> bytes:
     out = io.BytesIO()
     first, *others = (Image.fromarray(frame) for frame in frames)
-    options: dict[str, Any] = {"quality": quality, "xmp": b"" if recipe is None else metadata.xmp(recipe)}
+    # Method 2 takes half the time of 4 for 2% (stills) to 5% more bytes.
+    options: dict[str, Any] = {"quality": quality, "method": 2, "xmp": b"" if recipe is None else metadata.xmp(recipe)}
     if not others:
-        first.save(out, "WEBP", method=4, **options)
+        first.save(out, "WEBP", **options)
         return out.getvalue()
     ends = [round(1000 * (index + 1) / fps) for index in range(len(frames))]
     durations = [end - start for start, end in zip([0, *ends], ends, strict=False)]  # ms
-    # Method 2 takes half the time of 4 for 5% more bytes; times many frames it is what people wait for.
     first.save(
-        out, "WEBP", save_all=True, append_images=others, duration=durations, loop=0 if loop else 1, method=2, **options
+        out, "WEBP", save_all=True, append_images=others, duration=durations, loop=0 if loop else 1, **options
     )  # fmt: skip
     return out.getvalue()
 

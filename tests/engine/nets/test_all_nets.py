@@ -199,6 +199,14 @@ def test_an_untrained_enhancer_is_a_bilinear_enlargement() -> None:
     torch.testing.assert_close(net(picture, 2), plain)
 
 
+def test_the_enhancers_quick_prelu_is_the_plain_one() -> None:
+    prelu = nets.create("enhancer", width=5, depth=1).trunk[1]  # type: ignore[index]
+    nn.init.normal_(prelu.weight)
+    x = torch.randn(2, 5, 7, 6)
+    with torch.no_grad():
+        assert prelu(x).equal(nn.functional.prelu(x, prelu.weight))
+
+
 @pytest.mark.parametrize(("depth", "field"), [(1, 16), (2, 34), (3, 70)])
 def test_a_patch_of_the_patchgan_is_as_large_as_its_name(depth: int, field: int) -> None:
     net = nets.create("patchgan", width=2, depth=depth).eval()
