@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     discord_token: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("DISCORD_TOKEN", "GANVAS_DISCORD_TOKEN", "discord_token")
     )
+    discord_hosts: tuple[int, ...] = ()  # ids of users who decide about the painter, beside the application's owner
     discord_dev_guild: int | None = None  # commands are synced to this guild only, at once, while developing
     discord_api: str | None = None  # another address of Discord, for tests: http://127.0.0.1:9999
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 import discord
 
-from bot.discord import listing
+from bot.discord import dueling, learning, listing
 from bot.discord.buttons import SEEDED, card_view, choice_view, confirm_view, work_view
 from bot.discord.captions import alt_text, caption, card
 from bot.discord.options import stop_of
 from bot.discord.people import PLATFORM, age_restricted, is_moderator, member_of, voter_of
 from bot.discord.remix import reroll, vary
-from bot.discord.texts import Voice
+from bot.discord.wish import Wish
 from bot.studio import Artwork, Refused, SourceGone
 from engine.api import EnhanceRequest, MorphRequest, Request, request_from_wire
 from engine.errors import InvalidRequest
@@ -84,10 +84,11 @@ async def _vote(press: Press, value: Literal["up", "down"]) -> None:
     ballot = await bot.studio.votes.toggle(press.subject, voter, value)
     say = bot.private_voice(interaction)
     if not ballot.accepted:
-        await interaction.followup.send(ballot.reason or say("That vote does not count."), ephemeral=True)
+        await interaction.followup.send(say.retell(ballot.reason or "That vote does not count."), ephemeral=True)
         return
     view = _recounted(interaction.message, press.subject, ballot.tally.up, ballot.tally.down)
-    if view is not None:
+    if view is not None and interaction.message is not None:
+        bot.counts.shows(interaction.message.id, ballot.tally)
         await interaction.edit_original_response(view=view)
 
 
@@ -115,19 +116,22 @@ async def _down(press: Press) -> None:
 # More of the same
 
 
+def _as_the_message(interaction: discord.Interaction[Ganvas]) -> bool | None:
+    """Return True below a message that only one person sees; else nothing is said about privacy."""
+    return True if interaction.message and interaction.message.flags.ephemeral else None
+
+
 async def _again(press: Press, change: Callable[[Request], Request]) -> None:
     bot, interaction = press.bot, press.interaction
-    private = bool(interaction.message and interaction.message.flags.ephemeral)
-    message, say = await bot.begin(interaction, private=private)
-    art = await press.art()
+    wish = await Wish.begin(interaction, _as_the_message(interaction))
+    art, me = await press.art(), member_of(interaction.user)
     if art.job_id is None:
         raise InvalidRequest(f"`{art.id}` was not made by a job here, so it cannot be made again.")
     try:
         request = await bot.studio.queue.request(art.job_id)
     except SourceGone:  # photos are not kept: go on from the finished work
         request = await _from_result(bot, art)
-    request = change(request)
-    await bot.submit(interaction, message, say, request, private=private or art.private, parents=(art.id,))
+    await wish.submit(change(request), private=art.private, parents=(art.id,))
 
 
 async def _from_result(bot: Ganvas, art: Artwork) -> Request:
@@ -149,14 +153,13 @@ async def _vary(press: Press) -> None:
 
 async def _enhance(press: Press) -> None:
     bot, interaction = press.bot, press.interaction
-    private = bool(interaction.message and interaction.message.flags.ephemeral)
-    message, say = await bot.begin(interaction, private=private)
+    wish = await Wish.begin(interaction, _as_the_message(interaction))
     art = await press.art()
     output = await bot.studio.gallery.fit(
         art.id, viewer=member_of(interaction.user), max_bytes=bot.settings.max_upload_bytes
     )
     request = EnhanceRequest(image=output.data, scale=ENHANCE_BY)
-    await bot.submit(interaction, message, say, request, private=private or art.private, parents=(art.id,))
+    await wish.submit(request, private=art.private, parents=(art.id,))
 
 
 # Morphs: choose one work, then another
@@ -166,14 +169,15 @@ async def choose_for_morph(interaction: discord.Interaction[Ganvas], find: Calla
     """Take a work as the second stop if this person chose a first one just now; else as the first, and ask."""
     bot = interaction.client
     first = bot.morphing.pop(interaction.user.id, None)
-    message, say = await bot.begin(interaction, private=first is None or first.private)
+    wish = await Wish.begin(interaction, True if first is None or first.private else None)
+    say = wish.say
     viewer = member_of(interaction.user)
     art = await bot.studio.gallery.get(await find(), viewer=viewer)
     stop_of(art, last=True)
     if first is not None:
-        if art.private and not first.private:
+        if art.private and not wish.private:
             raise InvalidRequest(f"`{art.id}` is private; choose it first, so that the morph is private too.")
-        await _morph_pair(interaction, message, say, first, art)
+        await _morph_pair(wish, first, art)
         return
     bot.morphing[interaction.user.id] = art
     works = await bot.studio.gallery.search("", viewer=viewer, limit=100)
@@ -195,17 +199,15 @@ async def _with(press: Press) -> None:
     viewer = member_of(interaction.user)
     pair = press.subject, press.chosen or ""
     known = [art for art_id in pair for art in await bot.studio.gallery.search(art_id, viewer=viewer, limit=1)]  # RAM
-    message, say = await bot.begin(interaction, private=any(art.private for art in known))
+    wish = await Wish.begin(interaction, True if any(art.private for art in known) else None)
     first, second = [await bot.studio.gallery.get(art_id, viewer=viewer) for art_id in pair]
-    await _morph_pair(interaction, message, say, first, second)
+    await _morph_pair(wish, first, second)
 
 
-async def _morph_pair(
-    interaction: discord.Interaction[Ganvas], message: int, say: Voice, first: Artwork, second: Artwork
-) -> None:
+async def _morph_pair(wish: Wish, first: Artwork, second: Artwork) -> None:
     request = MorphRequest(stops=(stop_of(first, last=True), stop_of(second, last=False)))
-    private, parents = first.private or second.private, tuple(dict.fromkeys((first.id, second.id)))
-    await interaction.client.submit(interaction, message, say, request, private=private, parents=parents)
+    parents = tuple(dict.fromkeys((first.id, second.id)))
+    await wish.submit(request, private=first.private or second.private, parents=parents)
 
 
 # Looking at a work
@@ -301,13 +303,47 @@ async def _open(press: Press) -> None:
     await show_card(press.interaction, named(press.chosen or ""))
 
 
+async def _duel(press: Press) -> None:
+    await press.interaction.response.defer()
+    await dueling.show(press.interaction, None if press.subject == "any" else press.subject)
+
+
+async def _choose(press: Press, choice: dueling.Choice) -> None:
+    await press.interaction.response.defer()
+    await dueling.choose(press.interaction, press.subject, choice)
+
+
+async def _first(press: Press) -> None:
+    await _choose(press, "first")
+
+
+async def _second(press: Press) -> None:
+    await _choose(press, "second")
+
+
+async def _neither(press: Press) -> None:
+    await _choose(press, "neither")
+
+
+async def _night(press: Press) -> None:
+    await press.interaction.response.defer()
+    await learning.act(press.interaction, press.subject)
+
+
+async def _office(press: Press) -> None:
+    await press.interaction.response.defer()
+    await learning.roll_back(press.interaction, press.chosen)
+
+
 async def _forget(press: Press) -> None:
     bot, interaction = press.bot, press.interaction
     await interaction.response.defer()
     say = bot.private_voice(interaction)
     if press.subject != str(interaction.user.id):
         raise Refused("That button is somebody else's.")
-    gone = await bot.studio.policy.delete(member_of(interaction.user))
+    me = member_of(interaction.user)
+    gone = await bot.studio.policy.delete(me)
+    bot.private_members.discard(me.key)
     text = say(
         "Deleted: {artworks} works, {votes} votes, {jobs} jobs, {posts} posts.",
         artworks=gone.artworks, votes=gone.votes, jobs=gone.jobs, posts=gone.posts,
@@ -320,5 +356,6 @@ async def _forget(press: Press) -> None:
 _ACTS: dict[str, Callable[[Press], Awaitable[None]]] = {
     "up": _up, "down": _down, "roll": _roll, "vary": _vary, "enhance": _enhance, "morph": _morph, "with": _with,
     "info": _info, "file": _file, "share": _share, "delete": _delete, "remove": _remove, "cancel": _cancel,
-    "page": _page, "open": _open, "forget": _forget,
+    "page": _page, "open": _open, "forget": _forget, "duel": _duel, "first": _first, "second": _second,
+    "neither": _neither, "night": _night, "office": _office,
 }  # fmt: skip

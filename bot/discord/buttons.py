@@ -22,7 +22,7 @@ MOVING = "morph"
 
 def _emblem(verb: str) -> str:
     return {"up": "❤️", "down": "👎", "roll": "🎲", "vary": "🌱", "enhance": "🔍", "morph": "🌊", "info": "ℹ️",
-            "delete": "🗑️", "share": "📣", "file": "💾"}[verb]  # fmt: skip
+            "delete": "🗑️", "share": "📣", "file": "💾", "first": "1️⃣", "second": "2️⃣"}[verb]  # fmt: skip
 
 
 class Pressed(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"gan:1:(?P<verb>[a-z]+):(?P<subject>[^:]+)"):
@@ -165,6 +165,25 @@ def with_choice(
 ) -> discord.ui.View:
     """Return the view with a list to choose from below."""
     return view.add_item(Chosen(verb, subject, options[:25], placeholder[:150]))
+
+
+def duel_view(subject: str, say: Voice) -> discord.ui.View:
+    """Return the buttons of a blind pair."""
+    sides = [Pressed(verb, subject, emoji=_emblem(verb), label=say("This one")) for verb in ("first", "second")]
+    return _view(*sides, Pressed("neither", subject, label=say("Neither")))
+
+
+def next_duel_view(genre: str, say: Voice) -> discord.ui.View:
+    """Return the button that draws another pair, of any genre if ``genre`` is empty."""
+    return _view(Pressed("duel", genre or "any", label=say("Next pair"), style=discord.ButtonStyle.primary))
+
+
+def nights_view(say: Voice, *, host: bool, paused: bool) -> discord.ui.View:
+    """Return what may be done about the learning: look again, and for hosts run now, pause or resume, roll back."""
+    does = [("run", "🌙", say("Run now")), ("resume", "▶️", say("Resume")) if paused else ("pause", "⏸️", say("Pause")),
+            ("rollback", "↩️", say("Roll back"))] if host else []  # fmt: skip
+    return _view(*(Pressed("night", what, emoji=emblem, label=label) for what, emblem, label in
+                   [("look", "🔄", say("Look again")), *does]))  # fmt: skip
 
 
 def page_view(first: str | None, following: str | None, say: Voice) -> discord.ui.View:

@@ -55,13 +55,16 @@ def line(art: Artwork, say: Voice) -> str:
     return f"`{art.id}` {caption(art, say)} · ❤ {art.tally.up}"
 
 
+def maker(art: Artwork) -> str:
+    """Return who made it: a mention on Discord, a name elsewhere."""
+    return f"<@{art.member.id}>" if art.member.platform == "discord" else art.member.name
+
+
 def card(art: Artwork, say: Voice, lineage: Lineage | None = None) -> discord.Embed:
     """Return everything there is to know about a work."""
     embed = discord.Embed(title=caption(art, say), colour=COLOUR)
     embed.add_field(name=say("Id"), value=f"`{art.id}`")
-    embed.add_field(
-        name=say("By"), value=f"<@{art.member.id}>" if art.member.platform == "discord" else art.member.name
-    )
+    embed.add_field(name=say("By"), value=maker(art))
     embed.add_field(name=say("Votes"), value=f"❤ {art.tally.up} · 👎 {art.tally.down}")
     embed.add_field(name=say("Made"), value=f"<t:{int(art.created)}:R>")
     embed.add_field(
@@ -72,7 +75,7 @@ def card(art: Artwork, say: Voice, lineage: Lineage | None = None) -> discord.Em
     if lineage and lineage.children:
         embed.add_field(name=say("Led to"), value=_ids(lineage.children))
     recipe = json.dumps(art.recipe, indent=1, ensure_ascii=False)
-    embed.add_field(name=say("Recipe"), value=f"```json\n{_cut(recipe, 980)}\n```", inline=False)
+    embed.add_field(name=say("Recipe"), value=f"```json\n{cut(recipe, 980)}\n```", inline=False)
     embed.set_footer(text=say("The file itself carries the whole recipe."))
     return embed
 
@@ -81,5 +84,6 @@ def _ids(works: Sequence[Artwork]) -> str:
     return " ".join(f"`{work.id}`" for work in works[:20])
 
 
-def _cut(text: str, most: int) -> str:
+def cut(text: str, most: int) -> str:
+    """Return at most so many characters, with an ellipsis where some are missing."""
     return text if len(text) <= most else text[: most - 1] + "…"

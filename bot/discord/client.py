@@ -9,7 +9,6 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,20 @@ from discord.ext import commands
 
 from bot.config import Settings
 from bot.discord import buttons, platform
-from bot.discord.address import Address
+from bot.discord.counts import Counts
 from bot.discord.delivery import DiscordDeliverer
-from bot.discord.people import PLATFORM, age_restricted, guild_key, member_of
+from bot.discord.people import PLATFORM, guild_key, member_of
 from bot.discord.progress import Progress
 from bot.discord.texts import Translator, Voice, language_of
-from bot.studio import Artwork, Job, Member, Studio
-from engine.api import Request
+from bot.studio import Artwork, Studio
 from engine.errors import GanvasError
 
 log = logging.getLogger(__name__)
 
-COGS = ("stylize", "paint", "morph", "gallery", "queue", "votes", "showcase", "settings", "admin", "privacy", "help")
+COGS = (
+    "stylize", "paint", "morph", "gallery", "duel", "apprentice", "queue", "votes", "showcase", "settings", "admin",
+    "privacy", "help",
+)  # fmt: skip
 REMEMBERED = 4096  # interactions, to know a second delivery of the same event by
 GRACE = 2.0  # s from the appearance of a message of ours until we have noted what it shows
 READY_AFTER = 0.5  # s without a further guild
@@ -71,7 +72,9 @@ class Ganvas(commands.AutoShardedBot):
         )
         self.studio, self.settings = studio, settings
         self.progress = Progress(self)
+        self.counts = Counts(self)
         self.styles: tuple[str, ...] = ()  # names of styles and brushes, for autocomplete
+        self.private_members: set[str] = set()  # who wants works private by default; in RAM: first answers hurry
         self.morphing: dict[int, Artwork] = {}  # user -> the work chosen as the first stop of a morph
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,8 +87,10 @@ class Ganvas(commands.AutoShardedBot):
         for name in COGS:
             await self.load_extension(f"bot.discord.cogs.{name}")
         self.add_dynamic_items(*buttons.ITEMS)
+        self.private_members = await self.studio.policy.private_members()
         self.studio.queue.register("discord", DiscordDeliverer(self))
         self.background(self._know_styles(), "styles")
+        self.background(self.counts.follow(), "counts")
         await self._sync()
 
     def background(self, work: Any, name: str) -> None:
@@ -189,26 +194,6 @@ class Ganvas(commands.AutoShardedBot):
             message = (await interaction.original_response()).id
         return message, await self.voice(interaction, private=private)
 
-    async def submit(
-        self, interaction: discord.Interaction[Any], message: int, say: Voice, request: Request, *, private: bool,
-        parents: Sequence[str] = (), photo_owner: Member | None = None,
-    ) -> Job:  # fmt: skip
-        """Put a wish into the queue; its answer is the message ``message``."""
-        job = await self.studio.queue.submit(
-            request,
-            member=member_of(interaction.user),
-            guild=guild_key(interaction.guild_id),
-            private=private,
-            kind="discord",
-            address=Address.of(interaction, message, ephemeral=private, language=say.language).to_json(),
-            parents=parents,
-            photo_owner=photo_owner,
-            age_restricted=age_restricted(interaction.channel),
-            key=f"discord:{interaction.id}",
-        )
-        self.progress.follow(job)
-        return job
-
     async def tell_mistake(self, interaction: discord.Interaction[Any], error: Exception) -> None:
         """Tell the person what went wrong, in one sentence; what nobody foresaw gets a number to ask the host about."""
         say = self.private_voice(interaction)
@@ -233,7 +218,7 @@ class Ganvas(commands.AutoShardedBot):
         causes = (error, getattr(error, "original", None), error.__cause__)
         for cause in causes:
             if isinstance(cause, GanvasError):
-                return str(cause)
+                return say.retell(cause)
         if isinstance(error, app_commands.TransformerError):
             return say("{value} cannot be used here; perhaps I cannot see it.", value=error.value)
         if isinstance(error, app_commands.CommandSignatureMismatch | app_commands.CommandNotFound):

@@ -61,7 +61,7 @@ class DiscordDeliverer:
         say = Voice(address.language)
         await self._bot.progress.stop(job.id)
         if job.error is not None or not delivery.artworks:
-            return await self._say(address, job.error or say("The job ended without a picture."))
+            return await self._say(address, say.retell(job.error or "The job ended without a picture."))
         # By itself the bot posts one work a message, so that a reaction means one work; through an interaction alone
         # it has one message for all, which can be edited again without harm.
         if address.reachable:
@@ -85,7 +85,7 @@ class DiscordDeliverer:
         lines = [f"{caption(art, say)} · `{art.id}`" for art in works]
         if len(works) > 1:
             lines = [f"{number}. {line}" for number, line in enumerate(lines, start=1)]
-        return "\n".join([*lines, *(f"-# {note}" for note in job.notes)])[:2000]
+        return "\n".join([*lines, *(f"-# {say.retell(note)}" for note in job.notes)])[:2000]
 
     async def _first(self, delivery: Delivery, address: Address, works: Sequence[Artwork], say: Voice) -> str:
         """Put works into the status message, or where that is impossible, into a new message."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SIZES = {"square": (512, 512), "wide": (896, 512), "tall": (512, 896), "wall": WALL}
 OFFERED = 25  # choices Discord shows
+UNNAMED = "application/octet-stream"
 
 
 def genre_choices(*, nudes: bool) -> list[app_commands.Choice[str]]:
@@ -101,19 +102,29 @@ async def read_stop(
         return Stop(genre, parse_seed(text)), None
 
 
-async def read_photo(attachment: discord.Attachment, most: int) -> bytes:
-    """Return the bytes of an uploaded picture; whether they are one, the engine finds out, in its own process.
+def check_photo(attachment: discord.Attachment | None, most: int) -> None:
+    """Refuse at once what cannot be a picture; what Discord cannot name may be one (a HEIC of a telephone).
 
     Raises:
-        UnreadableImage: it is larger than ``most`` bytes, is of another kind, or is gone.
+        UnreadableImage: it is plainly of another kind, or larger than ``most`` bytes.
     """
-    kind = (attachment.content_type or "").split("/")[0]
-    if kind in ("video", "audio", "text"):
-        raise UnreadableImage(f"{attachment.filename} is no picture but {attachment.content_type}.")
+    if attachment is None:
+        return
+    kind = (attachment.content_type or UNNAMED).split(";")[0].strip().lower()
+    if kind != UNNAMED and (not kind.startswith("image/") or kind == "image/svg+xml"):
+        raise UnreadableImage(f"{attachment.filename} is no picture but {kind}; please attach a photo.")
     if attachment.size > most:
         raise UnreadableImage(
             f"{attachment.filename} has {attachment.size / 2**20:.1f} MiB; at most {most / 2**20:.0f} MiB are allowed."
         )
+
+
+async def read_photo(attachment: discord.Attachment) -> bytes:
+    """Return the bytes of an uploaded picture; whether they are one, the engine finds out, in its own process.
+
+    Raises:
+        UnreadableImage: it is gone.
+    """
     try:
         return await attachment.read()
     except discord.HTTPException as error:

@@ -26,13 +26,18 @@ STEP = 5  # s
 BAR = 12  # characters
 
 
+def bar(share: float) -> str:
+    """Return a share in [0, 1] as a bar with its per cent."""
+    filled = round(BAR * share)
+    return f"{'▰' * filled}{'▱' * (BAR - filled)} {share:.0%}"
+
+
 def status_text(status: JobStatus, say: Voice, now: float) -> str:
     """Return what the status message says."""
     if status.state == "queued":
         line = say("Next in line.") if status.place == 0 else say("Place {place} in line.", place=status.place + 1)
     else:
-        filled = round(BAR * status.share)
-        line = f"{say('At work')} {'▰' * filled}{'▱' * (BAR - filled)} {status.share:.0%}"
+        line = f"{say('At work')} {bar(status.share)}"
     if status.eta is not None:
         when = STEP * round((now + status.eta) / STEP)  # in steps, or each new estimate would cost an edit
         line += " " + say("Ready {when}.", when=f"<t:{when}:R>")  # Discord counts it down by itself

@@ -41,7 +41,8 @@ class Duels:
     async def draw(self, member: Member, guild: str | None, *, genre: str | None = None) -> Duel:
         """Return two public paintings of one genre, neither of them the member's own, not yet compared by them.
 
-        Two works of different painters are drawn first, because that is what the house wants to know.
+        Two works of different painters are drawn first, because that is what the house wants to know.  Without a
+        guild they come from everywhere.
 
         Raises:
             NotFound: there are no two such works yet.
@@ -52,7 +53,8 @@ class Duels:
                 db,
                 """WITH works AS (SELECT id, genre, json_extract(recipe, '$.models') AS painter FROM artworks
                        WHERE command = 'paint' AND removed IS NULL AND private = 0 AND age_restricted = 0
-                           AND member != :me AND guild IS :guild AND (:genre IS NULL OR genre = :genre)
+                           AND member != :me AND (:guild IS NULL OR guild = :guild)
+                           AND (:genre IS NULL OR genre = :genre)
                        ORDER BY created DESC LIMIT :recent)
                    SELECT a.genre, a.id AS first, b.id AS second FROM works AS a
                        JOIN works AS b ON a.genre = b.genre AND a.id != b.id

@@ -126,6 +126,11 @@ class Policy:
         """Return what a member decided."""
         return await self._store.read(lambda db: preferences(db, member.key))
 
+    async def private_members(self) -> set[str]:
+        """Return the keys of all who want their works private unless they say otherwise."""
+        sql = "SELECT key FROM members WHERE json_extract(preferences, '$.private')"
+        return await self._store.read(lambda db: {key for (key,) in db.execute(sql)})
+
     async def prefer(self, member: Member, **changes: Any) -> Preferences:
         """Change some preferences and return all.
 

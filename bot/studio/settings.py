@@ -42,6 +42,9 @@ class GuildSettings:
     nudes: bool = False  # the host must allow them too
     default_style: str | None = None
     language: str = "en"
+    night_posts: bool = False  # tell of each night in the gallery channel
+    notices_channel: str | None = None  # where managers are told what is lacking; None is up to the front end
+    told: tuple[str, ...] = ()  # notices that were given already
 
 
 _RANGES = {
@@ -137,6 +140,7 @@ def guild_settings(db: Database, guild: str | None, house: Settings) -> GuildSet
         gallery_threshold=house.gallery_threshold,
         gallery_remove_below=max(1, house.gallery_threshold - 1),
         language=house.language,
+        night_posts=house.night_posts,
         # At home alone, everything is one's own: without self votes nobody could vote at all.  They never train.
         self_votes=guild == WEB and house.loopback,
         nudes=guild == WEB and house.nudes,

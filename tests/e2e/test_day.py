@@ -222,3 +222,115 @@ async def test_other_languages(house: House, locale: str, name: str, queue: str)
     assert paint["name_localizations"][locale] == name
     answer = await person.slash(house.room, "queue")
     assert queue in (await answer.until()).text
+
+
+async def test_a_duel_is_blind_until_the_choice_and_goes_on_after_a_restart(house: House) -> None:
+    ada, ben = house.person("Ada"), house.person("Ben")
+    for genre, count in (("landscape", 3), ("flower-painting", 1)):
+        await ada.slash(house.room, "paint", genre=genre, count=count)
+    await house.discord.wait(lambda: len(house.works()) == 4, "the works")
+    secrets = [art_id(work) for work in house.works()] + [str(ada.id), "❤"]
+    pair = await (await ben.slash(house.room, "duel")).until("which is better", files=2)
+    assert pair.ephemeral
+    assert "Landscape" in pair.text
+    assert [a.filename for a in pair.attachments] == ["first.webp", "second.webp"]
+    assert all("Landscape" in (a.description or "") for a in pair.attachments)
+    shown = pair.text + str([vars(a) for a in pair.attachments] + pair.components)
+    assert not [secret for secret in secrets if secret in shown]
+    cem = house.person("Cem")
+    stranger = await cem.press(pair, "Neither")
+    await house.discord.wait(lambda: "drawn for somebody else" in stranger.text)
+    await house.bot.kill()
+    await house.bot.start()
+    await ben.press(pair, "gan:1:first")
+    await house.discord.wait(lambda: "Thank you" in pair.text)
+    assert f"<@{ada.id}>" in pair.text
+    assert pair.text.count("🏆") == 1
+    assert "🏆" in pair.text.splitlines()[1]
+    await ben.press(pair, "Next pair")
+    await house.discord.wait(lambda: "which is better" in pair.text, "the next pair")
+    for _ in range(2):  # three landscapes are three pairs
+        await ben.press(pair, "Neither")
+        await house.discord.wait(lambda: "Thank you" in pair.text)
+        assert "🏆" not in pair.text
+        await ben.press(pair, "Next pair")
+        await house.discord.wait(lambda: "Thank you" not in pair.text)
+    assert "no two new works" in pair.text
+    assert not pair.attachments
+    await (await ben.slash(house.room, "duel", genre="marina")).until("no two new works")
+
+
+async def test_a_duel_in_a_direct_message_and_as_ones_own_app(house: House) -> None:
+    ada, ben = house.person("Ada"), house.person("Ben", locale="de")
+    await ada.slash(house.room, "paint", genre="landscape", count=2)
+    await house.discord.wait(lambda: len(house.works()) == 2, "the works")
+    direct = house.discord.dm(ben.account)
+    pair = await (await ben.slash(direct, "duel")).until("besser", files=2)
+    await ben.press(pair, "gan:1:second")
+    await house.discord.wait(lambda: "Danke" in pair.text)
+    elsewhere = house.discord.guild("Elsewhere", installed=False)
+    corner = house.discord.channel(elsewhere, "corner")
+    cem = house.discord.person("Cem", elsewhere)
+    own = await (await cem.slash(corner, "duel", user_install=True)).until("which is better", files=2)
+    await cem.press(own, "gan:1:first")
+    await house.discord.wait(lambda: "Thank you" in own.text)
+
+
+async def test_ones_own_preference_makes_works_private(house: House) -> None:
+    ada = house.person("Ada")
+    await (await ada.slash(house.room, "privacy private", on=True)).until("Only you see")
+    hidden = await (await ada.slash(house.room, "paint", genre="landscape")).until("Landscape", files=1)
+    assert hidden.ephemeral
+    again = await (await ada.press(hidden, "Re-roll")).until("Landscape", files=1)
+    assert again.ephemeral
+    await house.bot.kill()
+    await house.bot.start()
+    styled = await (await ada.slash(house.room, "stylize", photo=photo())).until(files=1)
+    assert styled.ephemeral
+    shown = await (await ada.slash(house.room, "paint", genre="landscape", private=False)).until(files=1)
+    assert not shown.ephemeral
+    stops: dict[str, Any] = {"from": "landscape:1", "to": "landscape:2"}
+    assert (await (await ada.slash(house.room, "morph", **stops)).until("Morph", files=1)).ephemeral
+    await (await ada.slash(house.room, "privacy private", on=False)).until("public")
+    assert not (await (await ada.slash(house.room, "paint", genre="landscape")).until(files=1)).ephemeral
+
+
+async def test_consent_and_reactions_are_the_members_own_wish(house: House) -> None:
+    ada, ben = house.person("Ada"), house.person("Ben", locale="es-ES")
+    posted = await ada.say(house.room, "my cat", photo("orange"))
+    await (await ada.slash(house.room, "privacy photos", on=False)).until("Nobody else")
+    window = await ben.menu(posted, "Stylize")
+    refused = await ben.submit(window, style="the-scream")
+    await refused.until("pidió que otros no hagan nada")
+    work = await (await ada.slash(house.room, "paint", genre="landscape")).until(files=1)
+    await (await ben.slash(house.room, "privacy reactions", on=False)).until("no son votos")
+    await ben.react(work, "❤️")
+    cem = house.person("Cem")
+    await cem.react(work, "❤️")
+    await house.discord.wait(lambda: _count(work) == "1", "the button to count one vote by reaction")
+    await votes_become(ada, work, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("file", "locale", "sentence"),
+    [
+        (("tune.mp3", b"ID3"), "en-US", "is no picture but audio"),
+        (("drawing.svg", b"<svg/>"), "de", "ist kein Bild, sondern image/svg"),
+        (("letter.pdf", b"%PDF"), "ja", "画像ではなく"),
+    ],
+)
+async def test_what_cannot_be_a_picture_is_refused_at_once(
+    house: House, file: tuple[str, bytes], locale: str, sentence: str
+) -> None:
+    answer = await house.person("Ada", locale=locale).slash(house.room, "stylize", photo=file)
+    assert sentence in answer.text, "the very first answer"
+    assert answer.message.ephemeral
+    assert house.engine.ran == []
+
+
+async def test_mistakes_of_the_engine_are_told_in_ones_language(house: House) -> None:
+    ada = house.person("Ada", locale="de")
+    broken = await ada.slash(house.room, "stylize", photo=("torn.jpg", b"\xff\xd8 torn"), private=True)
+    await broken.until("no picture I can read")  # the stand-in's own sentence; nobody translated it
+    unknown = await ada.slash(house.room, "artwork", id="zzzzzz")
+    await unknown.until("Ein Werk 'zzzzzz' gibt es nicht.")

@@ -12,6 +12,7 @@ from bot.discord.acts import choose_for_morph, shown_in
 from bot.discord.client import Ganvas
 from bot.discord.options import complete_stop, read_stop
 from bot.discord.people import member_of
+from bot.discord.wish import Wish
 from engine.api import MorphRequest
 from engine.errors import InvalidRequest
 
@@ -53,21 +54,21 @@ class Morph(commands.Cog):
         via: app_commands.Range[str, 1, 100] | None = None,
         seconds: app_commands.Range[int, 1, 10] = 3,
         format: Literal["auto", "gif", "webp", "mp4"] = "auto",
-        private: bool = False,
+        private: bool | None = None,
     ) -> None:
         """Morph."""
-        message, say = await self.bot.begin(interaction, private=private)
+        wish = await Wish.begin(interaction, private)
         viewer = member_of(interaction.user)
         first, begun = await read_stop(self.bot, start, viewer, last=True)
         words = [via, end] if via else [end]
         rest = [await read_stop(self.bot, word, viewer, last=False, genre=first.genre) for word in words]
         works = [art for art in (begun, *(art for _, art in rest)) if art is not None]
-        if not private and any(art.private for art in works):
+        if not wish.private and any(art.private for art in works):
             raise InvalidRequest("One of these works is private; a morph of it must be private too.")
         kind = ("gif" if seconds <= GIF_SECONDS else "mp4") if format == "auto" else format
         request = MorphRequest(stops=(first, *(stop for stop, _ in rest)), frames=seconds * FPS, fps=FPS, format=kind)
         parents = tuple(dict.fromkeys(art.id for art in works))
-        await self.bot.submit(interaction, message, say, request, private=private, parents=parents)
+        await wish.submit(request, parents=parents)
 
     async def from_message(self, interaction: discord.Interaction[Ganvas], message: discord.Message) -> None:
         """Take the work of a message as a stop."""

@@ -12,6 +12,7 @@ from discord.ext import commands
 from bot.discord.client import Ganvas
 from bot.discord.options import SIZES, complete_style, genre_choices, read_style
 from bot.discord.remix import fresh_seed
+from bot.discord.wish import Wish
 from engine.api import PaintRequest, parse_seed
 
 
@@ -41,10 +42,10 @@ class Paint(commands.Cog):
         seed: app_commands.Range[str, 1, 100] | None = None,
         boldness: app_commands.Range[int, 0, 100] = 80,
         size: Literal["square", "wide", "tall", "wall"] = "square",
-        private: bool = False,
+        private: bool | None = None,
     ) -> None:
         """Paint."""
-        message, say = await self.bot.begin(interaction, private=private)
+        wish = await Wish.begin(interaction, private)
         width, height = SIZES[size]
         request = PaintRequest(
             genre=genre,
@@ -55,7 +56,7 @@ class Paint(commands.Cog):
             width=width,
             height=height,
         )
-        await self.bot.submit(interaction, message, say, request, private=private)
+        await wish.submit(request)
 
 
 async def setup(bot: Ganvas) -> None:

@@ -58,6 +58,35 @@ class Privacy(
         yes, no = say("Your works and votes may teach the painter."), say("Nothing of yours will teach the painter.")
         await interaction.edit_original_response(content=yes if on else no)
 
+    @app_commands.command(description="Whether your works are private unless you say otherwise.")
+    @app_commands.describe(on="True: only you see them")
+    async def private(self, interaction: discord.Interaction[Ganvas], on: bool) -> None:
+        """Choose what the option private is where it is not named."""
+        _, say = await self.bot.begin(interaction, private=True)
+        me = member_of(interaction.user)
+        await self.bot.studio.policy.prefer(me, private=on)
+        (self.bot.private_members.add if on else self.bot.private_members.discard)(me.key)
+        yes, no = say("Only you see your new works, unless you say otherwise."), say("Your new works are public.")
+        await interaction.edit_original_response(content=yes if on else no)
+
+    @app_commands.command(description="Whether others may stylize pictures you post.")
+    @app_commands.describe(on="True: others may")
+    async def photos(self, interaction: discord.Interaction[Ganvas], on: bool) -> None:
+        """Consent to Apps > Stylize on one's own messages."""
+        _, say = await self.bot.begin(interaction, private=True)
+        await self.bot.studio.policy.prefer(member_of(interaction.user), others_may_stylize=on)
+        yes, no = say("Others may stylize pictures you post."), say("Nobody else may stylize pictures you post.")
+        await interaction.edit_original_response(content=yes if on else no)
+
+    @app_commands.command(description="Whether your reactions count as votes.")
+    @app_commands.describe(on="True: they count")
+    async def reactions(self, interaction: discord.Interaction[Ganvas], on: bool) -> None:
+        """Keep reactions and votes apart; buttons always vote."""
+        _, say = await self.bot.begin(interaction, private=True)
+        await self.bot.studio.policy.prefer(member_of(interaction.user), votes=on)
+        yes, no = say("Your reactions count as votes."), say("Your reactions are no votes; the buttons still are.")
+        await interaction.edit_original_response(content=yes if on else no)
+
 
 async def setup(bot: Ganvas) -> None:
     """Add the feature."""

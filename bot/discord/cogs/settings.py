@@ -61,6 +61,8 @@ class Settings(commands.Cog):
         nudes="Allow nude paintings in age-restricted channels",
         default_style="The style of /stylize when none is named",
         language="What the bot speaks in public here",
+        night_posts="Tell of the painter's nights in the gallery channel",
+        notices="Where I tell you what I lack in this server",
     )
     @app_commands.choices(
         language=[app_commands.Choice(name=name, value=code) for code, name in LANGUAGES.items()],
@@ -83,6 +85,8 @@ class Settings(commands.Cog):
         nudes: bool | None = None,
         default_style: str | None = None,
         language: str | None = None,
+        night_posts: bool | None = None,
+        notices: discord.TextChannel | None = None,
     ) -> None:
         """Change what is named, show everything."""
         _, say = await self.bot.begin(interaction, private=True)
@@ -99,6 +103,8 @@ class Settings(commands.Cog):
             "nudes": nudes,
             "default_style": read_style(default_style, self.bot.styles),
             "language": language,
+            "night_posts": night_posts,
+            "notices_channel": str(notices.id) if notices else None,
         }
         changes = {key: value for key, value in changes.items() if value is not None}
         if threshold is not None and remove_below is None:
@@ -147,6 +153,8 @@ def _overview(settings: GuildSettings, say: Voice) -> discord.Embed:
         "nudes": on if settings.nudes else off,
         "default_style": settings.default_style or "–",
         "language": LANGUAGES[settings.language],
+        "night_posts": on if settings.night_posts else off,
+        "notices": f"<#{settings.notices_channel}>" if settings.notices_channel else "–",
     }
     for name, value in rows.items():
         embed.add_field(name=say(name), value=value)

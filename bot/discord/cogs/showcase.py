@@ -16,6 +16,7 @@ from discord.ext import commands
 from bot.discord.buttons import gallery_view
 from bot.discord.captions import alt_text, caption
 from bot.discord.client import Ganvas
+from bot.discord.notices import tell_managers
 from bot.discord.people import PLATFORM, age_restricted
 from bot.discord.texts import Voice
 from bot.studio import GalleryDue, GalleryTask, TombstonesDue
@@ -72,6 +73,9 @@ class Showcase(commands.Cog):
         except (discord.Forbidden, discord.NotFound) as error:
             log.warning("The gallery channel %s of %s: %s", task.channel, art_id, error)
             await self.bot.studio.votes.gave_up(art_id, error.text)
+            if task.artwork.guild and isinstance(error, discord.Forbidden):
+                guild_id = int(task.artwork.guild.removeprefix(f"{PLATFORM}:"))
+                await tell_managers(self.bot, guild_id, "gallery", [task.channel])
         except (discord.HTTPException, OSError) as error:
             log.warning("The gallery copy of %s has to wait: %s", art_id, error)
             await self.bot.studio.votes.gave_up(art_id, str(error))

@@ -10,8 +10,9 @@ from discord.ext import commands
 
 from bot.discord.captions import title_of
 from bot.discord.client import Ganvas
-from bot.discord.options import complete_style, read_photo, read_style
+from bot.discord.options import check_photo, complete_style, read_photo, read_style
 from bot.discord.people import guild_key, member_of
+from bot.discord.wish import Wish
 from bot.studio import Member
 from engine.api import StylizeRequest
 from engine.errors import InvalidRequest
@@ -52,35 +53,36 @@ class Stylize(commands.Cog):
         style_image: discord.Attachment | None = None,
         strength: app_commands.Range[int, 0, 100] = 100,
         keep_colours: bool = False,
-        private: bool = False,
+        private: bool | None = None,
     ) -> None:
         """Paint over a photo."""
-        message, say = await self.bot.begin(interaction, private=private)
-        most = self.bot.settings.max_upload_bytes
+        for upload in (photo, style_image):
+            check_photo(upload, self.bot.settings.max_upload_bytes)
+        wish = await Wish.begin(interaction, private)
         options = {
-            "photo": await read_photo(photo, most),
-            "style_image": await read_photo(style_image, most) if style_image else None,
+            "photo": await read_photo(photo),
+            "style_image": await read_photo(style_image) if style_image else None,
             "strength": strength / 100,
             "keep_colours": keep_colours,
         }
-        await self._submit(interaction, message, say, options, style, private=private)
+        await self.submit(wish, options, style)
 
-    async def _submit(
-        self, interaction: discord.Interaction[Ganvas], message: int, say: Any, options: dict[str, Any],
-        style: str | None, *, private: bool, photo_owner: Member | None = None,
-    ) -> None:  # fmt: skip
+    async def submit(
+        self, wish: Wish, options: dict[str, Any], style: str | None, photo_owner: Member | None = None
+    ) -> None:
+        """Ask for a photo in a style; in the server's own, or any, if none is named."""
         name = read_style(style, self.bot.styles)
         if name is None and options.get("style_image") is None:
-            settings = await self.bot.studio.policy.settings(guild_key(interaction.guild_id))
+            settings = await self.bot.studio.policy.settings(guild_key(wish.interaction.guild_id))
             name = settings.default_style or next(iter(self.bot.styles), None)
-        request = StylizeRequest(style=name, **options)
-        await self.bot.submit(interaction, message, say, request, private=private, photo_owner=photo_owner)
+        await wish.submit(StylizeRequest(style=name, **options), photo_owner=photo_owner)
 
     async def from_message(self, interaction: discord.Interaction[Ganvas], message: discord.Message) -> None:
         """Stylize the picture of a message: asks for the style in a window."""
         pictures = [a for a in message.attachments if a.filename.lower().endswith(PICTURES)]
         if not pictures:
             raise InvalidRequest("There is no picture attached to that message.")
+        check_photo(pictures[0], self.bot.settings.max_upload_bytes)
         await interaction.response.send_modal(Window(self, pictures[0], member_of(message.author)))
 
 
@@ -108,15 +110,13 @@ class Window(discord.ui.Modal):
 
     async def on_submit(self, interaction: discord.Interaction[Ganvas], /) -> None:  # type: ignore[override]
         """Put the wish into the queue."""
-        bot = self.cog.bot
-        message, say = await bot.begin(interaction, private=False)
+        wish = await Wish.begin(interaction, None)
         text = self.strength.value.strip() or "100"
         if not text.isdecimal() or int(text) > 100:
             raise InvalidRequest(f"Strength is {text!r}; it must be a number from 0 to 100.")
         owner = None if self.owner == member_of(interaction.user) else self.owner
-        options = {"photo": await read_photo(self.picture, bot.settings.max_upload_bytes), "strength": int(text) / 100}
-        style = next(iter(self.style.values), None)
-        await self.cog._submit(interaction, message, say, options, style, private=False, photo_owner=owner)
+        options = {"photo": await read_photo(self.picture), "strength": int(text) / 100}
+        await self.cog.submit(wish, options, next(iter(self.style.values), None), owner)
 
     async def on_error(self, interaction: discord.Interaction[Ganvas], error: Exception, /) -> None:  # type: ignore[override]
         """Tell what went wrong."""

@@ -15,6 +15,7 @@ import discord
 from discord.ext import commands
 
 from bot.discord.client import Ganvas
+from bot.discord.notices import tell_managers
 from bot.discord.people import PLATFORM, guild_key, voter_of
 from bot.studio import Member, Post, PostLate, Voter
 from engine.errors import GanvasError
@@ -154,13 +155,19 @@ class Votes(commands.Cog):
             posts = await self.bot.studio.gallery.fresh_posts(time.time() - window)
             ours = [(art_id, post) for art_id, post in posts if post.platform == PLATFORM]
             log.info("Reading the votes on %d messages again; the last event was %.0f s ago.", len(ours), gap)
+            unread: dict[int, set[str]] = {}  # guild -> channels whose messages may not be read
             for number, (art_id, post) in enumerate(ours):
                 if number:
                     await asyncio.sleep(PACE)
                 try:
                     await self.reconcile(art_id, post)
+                except discord.Forbidden:
+                    if guild := getattr(self.bot.get_channel(int(post.channel)), "guild", None):
+                        unread.setdefault(guild.id, set()).add(post.channel)
                 except (discord.HTTPException, GanvasError) as error:
                     log.info("The votes on %s stay as they are: %s", art_id, error)
+            for guild_id, channels in unread.items():
+                await tell_managers(self.bot, guild_id, "history", sorted(channels))
             await self.bot.studio.votes.seen()
 
     async def _catch_up(self) -> None:
