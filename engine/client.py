@@ -258,6 +258,10 @@ class Engine:
         """Return how the engine is: its worker ("warming-up", "idle", "working", "stuck", "broken") and its queue."""
         return dict(await self._ask("GET", "/healthz", statuses=(200, 503)))
 
+    async def metrics(self) -> bytes:
+        """Return what the engine counts, as Prometheus reads it."""
+        return bytes(await self._ask("GET", "/metrics", read=True))
+
     async def close(self) -> None:
         """Cancel what is on its way and stop the child."""
         flights = list(self._flights.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
@@ -10,8 +12,10 @@ from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from bot.web.keys import SESSIONS, STUDIO
+from engine.errors import GanvasError
 
 REGISTRY: web.AppKey[CollectorRegistry] = web.AppKey("registry", CollectorRegistry)
+ENGINE_SECONDS = 5.0  # the engine has to tell its own figures; Prometheus itself waits ten
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -71,4 +75,8 @@ async def metrics(request: web.Request) -> web.Response:
     ):
         Gauge(name, meaning, registry=now).set(float(value))
     body = generate_latest(request.app[REGISTRY]) + generate_latest(now)
+    if status.engine is not None:
+        with contextlib.suppress(GanvasError, TimeoutError):
+            async with asyncio.timeout(ENGINE_SECONDS):
+                body += await request.app[STUDIO].engine.metrics()
     return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

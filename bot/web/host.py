@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from bot.studio import WEB, GuildSettings, Member
-from bot.web import catalogue
+from bot.web import catalogue, chart
 from bot.web.keys import LOGS, PAGES, SESSIONS, SETTINGS, STUDIO, VISITOR
 from engine.errors import GanvasError, InvalidRequest
 
@@ -36,8 +36,12 @@ EXPLAINED = {
     "guild_waiting": ("Jobs in line, whole server", ""),
     "nudes": ("Allow the genre nude painting", "Only where the host allows it too, and in age-restricted channels."),
     "default_style": ("Style when none is named", "A style's name; empty means each member chooses."),
-    "language": ("Language", "en, de, es or ja."),
+    "language": ("Language", "What the bot speaks in public there; these pages speak English."),
+    "night_posts": ("Tell of each night in the gallery channel", ""),
+    "notices_channel": ("Channel for notices", "A Discord channel's id; managers are told there what is lacking."),
 }
+CHOICES = {"language": ("en", "de", "es", "ja")}
+OWN_NOTES = ("told",)  # what the house remembers for itself
 
 
 KINDS = {"painter": "Painters", "stylizer": "Stylizers", "brush": "Brushes", "enhancer": "Enhancers"}
@@ -60,8 +64,9 @@ class Field:
     name: str
     label: str
     hint: str
-    kind: str  # "check", "number", "words" or "text"
+    kind: str  # "check", "number", "words", "choice" or "text"
     value: Any
+    choices: tuple[str, ...] = ()
 
 
 def only_host(request: web.Request) -> None:
@@ -74,7 +79,7 @@ async def status_page(request: web.Request) -> web.Response:
     sessions = request.app[SESSIONS]
     status = await request.app[STUDIO].status()
     return await request.app[PAGES].page(
-        request, "host/status", status=status,
+        request, "host/status", status=status, words=chart.WORDS,
         has_discord=request.app[SETTINGS].discord_token is not None,
         code=sessions.visitors_code if sessions.token else None,
     )  # fmt: skip
@@ -176,10 +181,15 @@ def _fields(rules: GuildSettings) -> list[Field]:
     hints = typing.get_type_hints(GuildSettings)
     rows = []
     for field in dataclasses.fields(rules):
+        if field.name in OWN_NOTES:
+            continue
         label, hint = EXPLAINED.get(field.name, (field.name.replace("_", " ").capitalize(), ""))
         value = getattr(rules, field.name)
         declared = hints[field.name]
-        if declared is bool:
+        choices = CHOICES.get(field.name, ())
+        if choices:
+            shape = "choice"
+        elif declared is bool:
             shape = "check"
         elif declared is int:
             shape = "number"
@@ -187,7 +197,7 @@ def _fields(rules: GuildSettings) -> list[Field]:
             shape, value = "words", " ".join(value)
         else:
             shape, value = "text", value or ""
-        rows.append(Field(field.name, label, hint, shape, value))
+        rows.append(Field(field.name, label, hint, shape, value, choices))
     return rows
 
 

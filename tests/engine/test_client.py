@@ -72,6 +72,7 @@ async def test_an_engine_elsewhere_does_the_work(url: str) -> None:
         assert (await engine.health())["worker"] == "idle"
         assert (await engine.hello())["protocol"] == PROTOCOL
         assert isinstance(await engine.models(), list)
+        assert b'ganvas_requests_total{command="stylize",outcome="done"} 1.0' in await engine.metrics()
 
 
 async def test_a_big_result_arrives_whole(url: str) -> None:

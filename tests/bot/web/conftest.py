@@ -22,7 +22,11 @@ async def engine(engine: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     async def cards() -> list[dict[str, Any]]:
         return CARDS
 
+    async def metrics() -> bytes:
+        return b'ganvas_requests_total{command="paint",outcome="done"} 3.0\n'
+
     monkeypatch.setattr(engine, "_output", draw)
+    monkeypatch.setattr(engine, "metrics", metrics, raising=False)
     monkeypatch.setattr(engine, "models", cards)
     return engine
 

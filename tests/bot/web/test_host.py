@@ -110,12 +110,30 @@ async def test_health_is_ill_when_the_engine_is_away(host: Any, engine: Any, mon
     assert response.status == 503 and json.loads(body)["engine"] is False
 
 
+async def test_metrics_are_told_also_while_the_engine_is_silent(host: Any, engine: Any, monkeypatch: Any) -> None:
+    async def away() -> Any:
+        raise EngineUnavailable("No engine answers.")
+
+    monkeypatch.setattr(engine, "metrics", away)
+    response, text = await host.get("/metrics")
+    assert response.status == 200 and "ganvas_database_ok 1.0" in text and "ganvas_requests_total" not in text
+    monkeypatch.setattr(engine, "health", away)
+    _, text = await host.get("/metrics")
+    assert "ganvas_engine_up 0.0" in text
+
+
+async def test_what_the_house_notes_for_itself_is_no_rule_of_the_form(host: Any) -> None:
+    _, page = await host.get("/host/settings")
+    assert 'name="told"' not in page and "<option selected>en</option>" in page
+
+
 async def test_metrics_count_by_route_and_need_the_token_beyond_loopback(serve: Any) -> None:
     host = (await serve())()
     await host.get("/art/zzzzz2")
     _, text = await host.get("/metrics")
     assert 'ganvas_web_requests_total{route="/art/{id}",status="404"} 1.0' in text
     assert "ganvas_engine_up 1.0" in text and "ganvas_jobs_waiting 0.0" in text
+    assert 'ganvas_requests_total{command="paint",outcome="done"} 3.0' in text  # the engine's own figures
     guarded = (await serve(web_token=TOKEN))()
     response, _ = await guarded.get("/metrics")
     assert response.status == 401
