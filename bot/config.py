@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     language: Literal["en", "de", "es", "ja"] = "en"
     nudes: bool = False  # the nude-painting genre; guilds must allow it too, and then only in age-restricted channels
     gallery_threshold: Annotated[int, Field(ge=1, le=1000)] = 3  # ups minus downs that lead into the gallery channel
+    photo_hours: Annotated[float, Field(ge=0, le=30 * 24)] = 24  # a photo stays for its sender; 0: not at all
     vote_event_days: Annotated[int, Field(ge=1, le=3650)] = 400  # how long the log of votes is kept
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

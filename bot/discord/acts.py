@@ -128,9 +128,11 @@ async def _again(press: Press, change: Callable[[Request], Request]) -> None:
     if art.job_id is None:
         raise InvalidRequest(f"`{art.id}` was not made by a job here, so it cannot be made again.")
     try:
-        request = await bot.studio.queue.request(art.job_id)
-    except SourceGone:  # photos are not kept: go on from the finished work
-        request = await _from_result(bot, art)
+        request = await bot.studio.queue.request(art.job_id, by=me)
+    except SourceGone:
+        if art.member == me:
+            raise
+        request = await _from_result(bot, art)  # a photo is its sender's; others go on from the finished work
     await wish.submit(change(request), private=art.private, parents=(art.id,))
 
 

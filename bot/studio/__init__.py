@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import shutil
 import sqlite3
@@ -126,15 +127,17 @@ class Studio:
         )
 
     async def keep_house(self) -> None:
-        """Once a day: forget old events of votes, traces of withdrawn reactions, and files that belong to nothing."""
-        while True:
+        """Tidy: every quarter of an hour photos whose time is over, once a day all else that nobody needs."""
+        for quarter in itertools.count():
             try:
-                await self._store.write(self._forget_old)
-                files = await self._store.read(lambda db: {name for (name,) in db.execute(_FILES)})
-                await asyncio.to_thread(self._sweep, files)
+                await self.queue.photos.sweep()
+                if quarter % (24 * 4) == 0:
+                    await self._store.write(self._forget_old)
+                    files = await self._store.read(lambda db: {name for (name,) in db.execute(_FILES)})
+                    await asyncio.to_thread(self._sweep, files)
             except Exception:
-                log.exception("The daily tidying failed")
-            await asyncio.sleep(DAY)
+                log.exception("The tidying failed")
+            await asyncio.sleep(DAY / (24 * 4))
 
     def _forget_old(self, db: Any) -> None:
         now = time.time()

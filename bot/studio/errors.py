@@ -27,7 +27,7 @@ class LimitReached(GanvasError):
 
 
 class SourceGone(GanvasError):
-    """The photo of a finished job has been deleted, so it cannot be made again from here."""
+    """The photo of a finished job has been deleted, or is another member's, so nothing more is made from it."""
 
     code = "source_gone"
     status = 410

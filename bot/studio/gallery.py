@@ -20,7 +20,7 @@ from bot.studio.errors import NotFound, Refused
 from bot.studio.events import ArtworkAdded, ArtworkChanged, Event, Events, TombstonesDue
 from bot.studio.people import Member
 from bot.studio.posts import Posts
-from bot.studio.store import Store, bury_posts, one, unlink_artwork, write_file
+from bot.studio.store import Store, bury_posts, drop_job_folder, one, unlink_artwork, write_file
 from bot.studio.votes import decide_gallery
 from engine.api import MAX_SIDE, FitRequest, Output
 from engine.errors import InvalidRequest
@@ -343,7 +343,7 @@ class Gallery(Posts):
         if artwork.member != by and not moderator:
             raise Refused("Only the member who made a work, or a moderator, can remove it.")
 
-        def work(db: Database) -> None:
+        def work(db: Database) -> bool:
             db.execute(
                 "UPDATE artworks SET removed = ?, removed_by = ?, recipe = '{}' WHERE id = ?",
                 [time.time(), f"{by.key} {reason}".strip()[:500], artwork.id],
@@ -352,9 +352,12 @@ class Gallery(Posts):
             # The tombstone takes the gallery copy down.  A claim under way ends in posted(), which sees the removal.
             sql = "UPDATE gallery SET state = 'none', due = NULL WHERE artwork = ? AND claim IS NULL"
             db.execute(sql, [artwork.id])
+            return one(db, "SELECT 1 FROM artworks WHERE job = ? AND removed IS NULL", [artwork.job_id]) is None
 
-        await self._store.write(work)
+        last = await self._store.write(work)
         await asyncio.to_thread(unlink_artwork, self._store, artwork.id, artwork.format)
+        if last and artwork.job_id is not None:  # nothing is left that its photo could be used for
+            await asyncio.to_thread(drop_job_folder, self._store, artwork.job_id)
         self.forget([artwork.id])
         self._events.publish(TombstonesDue("discord"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import tempfile
@@ -179,10 +180,16 @@ class Policy:
                     path = self._store.artwork_path(artwork["id"], artwork["format"])
                     if path.is_file():
                         archive.write(path, f"artworks/{path.name}", zipfile.ZIP_STORED)
+                for job in data["jobs"]:
+                    for path in self._store.job_folder(job["id"]).glob("*"):
+                        with contextlib.suppress(FileNotFoundError):  # its time has just ended
+                            archive.write(path, f"photos/{job['id']}/{path.name}", zipfile.ZIP_STORED)
             return Path(file.name)
 
     async def delete(self, member: Member) -> Deletion:
-        """Forget a member: works, files, posts, votes, the log of votes, jobs.  Bans stay, and a no to training stays.
+        """Forget a member: works, files, photos, posts, votes, the log of votes, jobs.
+
+        Bans stay, and a no to training stays.  Photos of this member that others had painted over go too.
 
         Nights that had used any of it are marked, so that their diary can say so.
 
@@ -201,9 +208,10 @@ class Policy:
             nights = self._withdraw(db, pseudonym(db, me))
             db.execute("DELETE FROM vote_events WHERE artwork IN (SELECT id FROM artworks WHERE member = ?)", [me])
             db.execute("DELETE FROM lineage WHERE parent IN (SELECT id FROM artworks WHERE member = ?)", [me])
+            jobs = [row["id"] for row in db.query("SELECT id FROM jobs WHERE ? IN (member, photo_owner)", [me])]
             for table in ("artworks", "jobs"):  # what others made of this member's pictures
                 db.execute(f"UPDATE {table} SET photo_owner = NULL WHERE photo_owner = ?", [me])  # noqa: S608
-            jobs = [row["id"] for row in db.query("SELECT id FROM jobs WHERE member = ?", [me])]
+            (own,) = db.execute("SELECT count(*) FROM jobs WHERE member = ?", [me]).fetchone()
             for table in ("vote_events", "marks", "duels", "artworks", "jobs"):
                 db.execute(f"DELETE FROM {table} WHERE member = ?", [me])  # noqa: S608
             if preferences(db, me).training:
@@ -211,7 +219,7 @@ class Policy:
             else:
                 kept = to_json({"training": False})
                 db.execute("UPDATE members SET name = '', preferences = ? WHERE key = ?", [kept, me])
-            return Deletion(len(artworks), votes, len(jobs), posts, nights), voted, artworks, jobs
+            return Deletion(len(artworks), votes, own, posts, nights), voted, artworks, jobs
 
         deletion, voted, artworks, jobs = await self._store.write(work)
         await asyncio.to_thread(self._unlink, artworks, jobs)

@@ -2,7 +2,7 @@
 
     queued -> running -> rendered -> delivered          and: failed, cancelled
 
-Every arrow is one transaction.  A job's photos lie beside it until it is delivered.  Works and the job's turn to
+Every arrow is one transaction.  A job's photos lie beside it (see photos.py).  Works and the job's turn to
 "rendered" appear together; a delivery is claimed before it is tried, so that after a crash the front end is first
 asked whether the message is already there.
 """
@@ -14,7 +14,6 @@ import contextlib
 import functools
 import json
 import logging
-import shutil
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -31,10 +30,11 @@ from bot.studio.events import Events, JobChanged
 from bot.studio.fairness import FairShare, Throughput, Waiting, units
 from bot.studio.gallery import Gallery
 from bot.studio.people import WEB, Member
+from bot.studio.photos import Photos, named, split
 from bot.studio.settings import GuildSettings, guild_settings, is_banned, know, preferences
-from bot.studio.store import Store, drop_job_folder, new_id, one, to_json, unlink_artwork, write_file
+from bot.studio.store import Store, new_id, one, to_json, unlink_artwork, write_file
 from bot.studio.votes import hotness
-from engine.api import FitRequest, MorphRequest, PaintRequest, Progress, Request, Result, request_from_wire
+from engine.api import FitRequest, MorphRequest, PaintRequest, Progress, Request, Result
 from engine.errors import Busy, EngineUnavailable, GanvasError, InvalidRequest, JobCancelled
 
 log = logging.getLogger(__name__)
@@ -156,6 +156,7 @@ class Queue:
         self._house = house
         self._engine = engine
         self._gallery = gallery
+        self.photos = Photos(store, house)
         self._live: dict[str, _Live] = {}
         self._order: list[Waiting] = []
         self._fair = FairShare()
@@ -175,7 +176,7 @@ class Queue:
     async def start(self) -> None:
         """Take up what an earlier life left, and begin to work."""
 
-        def work(db: Database) -> tuple[list[dict[str, Any]], list[dict[str, Any]], set[str]]:
+        def work(db: Database) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             # We hold the folder's lock, so every lease in the table belongs to a dead process.
             stuck = "SELECT * FROM jobs WHERE state = 'running' AND attempts >= ?"
             for row in list(db.query(stuck, [ATTEMPTS])):
@@ -185,17 +186,14 @@ class Queue:
             db.execute("UPDATE deliveries SET next_at = 0 WHERE state IN ('waiting', 'claimed')")
             waiting = list(db.query("SELECT * FROM jobs WHERE state = 'queued' ORDER BY created"))
             sql = "SELECT command, units, cost FROM jobs WHERE cost IS NOT NULL ORDER BY finished DESC LIMIT 50"
-            measured = list(db.query(sql))[::-1]
-            sql = """SELECT id FROM jobs LEFT JOIN deliveries ON job = id WHERE jobs.state IN ('queued', 'rendered')
-                     OR deliveries.state IN ('waiting', 'claimed')"""
-            return waiting, measured, {row["id"] for row in db.query(sql)}
+            return waiting, list(db.query(sql))[::-1]
 
-        waiting, measured, needed = await self._store.write(work)
+        waiting, measured = await self._store.write(work)
         for row in measured:
             self._throughput.learn(row["command"], row["units"], row["cost"])
         for row in waiting:
             self._admit(_job(row), row["units"])
-        await asyncio.to_thread(self._sweep_folders, needed)
+        await self.photos.sweep(opening=True)
         self._loops = [asyncio.create_task(self._always(loop)) for loop in (self._pump, self._deliver, self._renew)]
         self._pump_wanted.set()
 
@@ -209,11 +207,6 @@ class Queue:
             await asyncio.sleep(1)
             self._pump_wanted.set()
             self._delivery_wanted.set()
-
-    def _sweep_folders(self, needed: set[str]) -> None:
-        for folder in (self._store.folder / "jobs").iterdir():
-            if folder.name not in needed:
-                shutil.rmtree(folder, ignore_errors=True)
 
     async def close(self) -> None:
         """Stop; what runs is taken up again by the next life."""
@@ -284,9 +277,8 @@ class Queue:
         key: str | None,
     ) -> Job:
         job_id = new_id(12)
-        options, photos = _split(request)
-        for name, data in photos.items():
-            await asyncio.to_thread(write_file, self._store.job_folder(job_id) / name, data)
+        options, photos = split(request)
+        await self.photos.keep(job_id, photos)
         work_units = units(request)
 
         def work(db: Database) -> dict[str, Any]:
@@ -294,12 +286,13 @@ class Queue:
             if first:
                 return first
             know(db, member)
-            nude = self._check_policy(db, request, member, guild, photo_owner, parents, age_restricted)
+            owner = photo_owner or (_owner_of(db, parents) if photos else None)
+            nude = self._check_policy(db, request, member, guild, owner, parents, age_restricted)
             self._check_limits(db, member, guild)
             hidden = preferences(db, member.key).private if private is None else private
             row = {
                 "id": job_id, "key": key, "member": member.key, "guild": guild,
-                "photo_owner": photo_owner.key if photo_owner and photo_owner != member else None,
+                "photo_owner": owner.key if owner and owner != member else None,
                 "command": request.command, "options": to_json(options), "private": int(hidden),
                 "age_restricted": int(nude), "kind": kind, "address": to_json(address),
                 "parents": to_json(list(parents)), "state": "queued", "units": work_units, "created": time.time(),
@@ -313,10 +306,10 @@ class Queue:
         try:
             row = await self._store.write(work)
         except GanvasError:
-            await asyncio.to_thread(drop_job_folder, self._store, job_id)
+            await self.photos.release(job_id, useful=False)
             raise
         if row["id"] != job_id:
-            await asyncio.to_thread(drop_job_folder, self._store, job_id)
+            await self.photos.release(job_id, useful=False)
             return await self.get(row["id"])
         job = replace(_job(row), member=member)
         self._admit(job, work_units)
@@ -409,24 +402,17 @@ class Queue:
         if live := self._live.get(job_id):
             live.job = replace(live.job, address=dict(address))
 
-    async def request(self, job_id: str) -> Request:
+    async def request(self, job_id: str, *, by: Member) -> Request:
         """Return the request of a job, to make it again or vary it.
 
         Raises:
             NotFound: there is none.
-            SourceGone: its photo has been deleted.
+            SourceGone: its photo has been deleted, or is another member's.
         """
         job = await self.get(job_id)
-        folder = self._store.job_folder(job_id)
-        options: dict[str, Any] = {}
-        for name, value in job.options.items():
-            if isinstance(value, dict) and "file" in value:
-                try:
-                    value = await asyncio.to_thread((folder / value["file"]).read_bytes)
-                except FileNotFoundError:
-                    raise SourceGone("The photo of this job has been deleted; please send it again.") from None
-            options[name] = value
-        return request_from_wire(options)
+        if named(job.options) and by != job.member:
+            raise SourceGone("The photo of this work is its sender's own; only they can make it again.")
+        return await self.photos.join(job_id, job.options, job.finished)
 
     async def overview(self, guild: str | None = None) -> QueueStatus:
         """Return how busy the studio is, with everything or with one guild's jobs."""
@@ -557,7 +543,7 @@ class Queue:
             live.job = replace(job, state="running", started=job.started or now)
             self._events.publish(JobChanged(job.id))
             self._tell(live)
-            request = await self.request(job.id)
+            request = await self.photos.join(job.id, job.options)
             if live.cancelled:
                 raise JobCancelled("The job was cancelled.")
             seconds = self._house.job_minutes * 60
@@ -663,7 +649,7 @@ class Queue:
         self._live.pop(live.job.id, None)
         job = await self.get(live.job.id)
         if job.kind == WEB:
-            await asyncio.to_thread(drop_job_folder, self._store, job.id)
+            await self.photos.release(job.id, useful=job.state == "delivered")
         self._changed(job)
         self._delivery_wanted.set()
         self._pump_wanted.set()
@@ -784,7 +770,7 @@ class Queue:
             return _load(db, job_id)
 
         job = await self._store.write(work)
-        await asyncio.to_thread(drop_job_folder, self._store, job_id)
+        await self.photos.release(job_id, useful=job.state == "delivered")
         self._changed(job)
 
     async def _give_up(self, delivery: Delivery, sentence: str) -> None:
@@ -798,7 +784,7 @@ class Queue:
 
         job = await self._store.write(work)
         log.warning("Job %s: %s", job_id, sentence)
-        await asyncio.to_thread(drop_job_folder, self._store, job_id)
+        await self.photos.release(job_id, useful=False)
         self._changed(job)
 
 
@@ -856,11 +842,12 @@ def _renew_leases(job_ids: list[str], db: Database) -> None:
     db.execute(sql, [time.time() + LEASE, to_json(job_ids)])
 
 
-def _split(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the request as JSON that names files in place of photos, and those photos."""
-    photos = {f.name: value for f in fields(request) if isinstance(value := getattr(request, f.name), bytes)}
-    blank = {name: {"file": name} for name in photos}
-    return replace(request, **dict.fromkeys(photos, b"")).to_wire() | blank, photos
+def _owner_of(db: Database, parents: Sequence[str]) -> Member | None:
+    """Return who posted the picture that the parents were made from, if that was not their maker."""
+    sql = """SELECT photo_owner FROM artworks WHERE photo_owner IS NOT NULL
+             AND id IN (SELECT value FROM json_each(?)) LIMIT 1"""
+    row = one(db, sql, [to_json(list(parents))])
+    return Member.from_key(row["photo_owner"]) if row else None
 
 
 def _fresh_ids(db: Database, count: int) -> list[str]:

@@ -161,7 +161,7 @@ async def _request_of(request: web.Request, work: Artwork) -> Request:
                 return again
     if work.job_id is None:
         raise SourceGone("The photo that this was painted over has been deleted, so it cannot be made again.")
-    return await request.app[STUDIO].queue.request(work.job_id)
+    return await request.app[STUDIO].queue.request(work.job_id, by=request[VISITOR].member)
 
 
 def _wall_of(work: Artwork) -> tuple[int, int]:

@@ -75,7 +75,7 @@ async def unfinished(studio: Studio) -> bool:
 
 
 async def main(data: Path, number: int, count: int, opened: int) -> None:
-    settings = Settings(data=data, member_waiting=1000, guild_waiting=10_000)
+    settings = Settings(data=data, member_waiting=1000, guild_waiting=10_000, photo_hours=0)
     async with open_studio(settings, FakeEngine()) as studio:
         studio.queue.register("wall", Wall(data.parent / "wall.txt"))
         os.write(opened, b"!")

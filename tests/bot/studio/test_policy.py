@@ -8,11 +8,11 @@ import zipfile
 from typing import Any
 
 import pytest
-from house import ANN, BEN, CAT, GUILD, FakeEngine, painted, voter
+from house import ANN, BEN, CAT, GUILD, PIXEL, FakeEngine, painted, voter
 
 from bot.config import Settings
 from bot.studio import HOST, WEB, Filter, Member, Night, NotFound, Refused, Studio, TombstonesDue
-from engine.api import PaintRequest
+from engine.api import PaintRequest, StylizeRequest
 from engine.errors import InvalidRequest, UnknownName
 
 
@@ -126,6 +126,19 @@ async def test_an_export_holds_everything_about_a_member(studio: Studio) -> None
     assert [post["message"] for post in data["posts"]] == ["m1"]
     assert len(data["jobs"]) == len(data["vote_events"]) == len(data["reactions"]) == 1
     assert BEN.key not in json.dumps(data["votes"])
+
+
+async def test_photos_are_exported_and_deleted_also_those_in_others_jobs(studio: Studio, settings: Settings) -> None:
+    request = StylizeRequest(photo=PIXEL)
+    art = await painted(studio, ANN, request=request)
+    job = (await studio.gallery.get(art, viewer=ANN)).job_id
+    with zipfile.ZipFile(await studio.policy.export(ANN)) as archive:
+        assert archive.read(f"photos/{job}/photo") == PIXEL
+    await painted(studio, BEN, request=request, photo_owner=ANN)
+    others = await painted(studio, CAT, request=request)
+    await studio.policy.delete(ANN)
+    left = await studio.gallery.get(others, viewer=CAT)
+    assert [path.parent.name for path in (settings.data / "jobs").rglob("photo")] == [left.job_id]
 
 
 async def test_a_deletion_reaches_everything(studio: Studio, settings: Settings) -> None:

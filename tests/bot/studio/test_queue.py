@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
@@ -212,20 +213,72 @@ async def test_unknown_jobs_are_not_found(studio: Studio) -> None:
 # Photos
 
 
-async def test_a_photo_lives_until_its_result_is_delivered(
+async def test_a_photo_is_kept_for_some_hours_for_its_sender_alone(
+    settings: Settings, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_studio(settings, engine) as studio:
+        job = await studio.queue.submit(PHOTO, member=ANN, guild=GUILD, key="k")
+        assert job.options["photo"] == {"file": "photo"}
+        await ended(studio, job.id)
+        assert [path.read_bytes() for path in photos(settings)] == [PIXEL]
+        assert await studio.queue.request(job.id, by=ANN) == PHOTO
+        with pytest.raises(SourceGone, match="its sender's own"):
+            await studio.queue.request(job.id, by=BEN)
+    later = time.time() + settings.photo_hours * 3600 + 1
+    monkeypatch.setattr("time.time", lambda: later)
+    async with open_studio(settings, engine) as studio:
+        assert photos(settings) == []
+        with pytest.raises(SourceGone, match="send it again"):
+            await studio.queue.request(job.id, by=ANN)
+
+
+async def test_a_photo_past_its_time_is_of_no_use_even_before_it_is_swept(
+    studio: Studio, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await studio.queue.submit(PHOTO, member=ANN, guild=GUILD)
+    await ended(studio, job.id)
+    later = time.time() + settings.photo_hours * 3600 + 1
+    monkeypatch.setattr("time.time", lambda: later)
+    with pytest.raises(SourceGone):
+        await studio.queue.request(job.id, by=ANN)
+    await studio.queue.photos.sweep()
+    assert photos(settings) == []
+
+
+async def test_a_house_that_keeps_no_photos_deletes_them_at_delivery(settings: Settings, engine: FakeEngine) -> None:
+    async with open_studio(settings.model_copy(update={"photo_hours": 0}), engine) as studio:
+        engine.gate.clear()
+        job = await studio.queue.submit(PHOTO, member=HOST, guild="web")
+        assert [path.read_bytes() for path in photos(settings)] == [PIXEL]
+        engine.gate.set()
+        await ended(studio, job.id)
+        assert engine.requests[0][1] == PHOTO
+        assert photos(settings) == []
+        with pytest.raises(SourceGone):
+            await studio.queue.request(job.id, by=HOST)
+
+
+async def test_the_photo_goes_with_a_failed_job_and_with_the_last_work(
     studio: Studio, settings: Settings, engine: FakeEngine
 ) -> None:
-    engine.gate.clear()
-    job = await studio.queue.submit(PHOTO, member=HOST, guild="web")
-    assert [path.read_bytes() for path in photos(settings)] == [PIXEL]
-    assert await studio.queue.request(job.id) == PHOTO
-    assert job.options["photo"] == {"file": "photo"}
-    engine.gate.set()
-    await ended(studio, job.id)
-    assert engine.requests[0][1] == PHOTO
+    engine.failures = [UnreadableImage("That is no picture.")]
+    failed = await studio.queue.submit(PHOTO, member=ANN, guild=GUILD)
+    assert (await ended(studio, failed.id)).state == "failed"
     assert photos(settings) == []
-    with pytest.raises(SourceGone):
-        await studio.queue.request(job.id)
+    art = await painted(studio, ANN, request=PHOTO)
+    assert photos(settings) != []
+    await studio.gallery.remove(art, by=ANN)
+    assert photos(settings) == []
+
+
+async def test_what_is_made_further_from_anothers_picture_still_asks_its_owner(studio: Studio) -> None:
+    art = await painted(studio, ANN, request=PHOTO, photo_owner=CAT)
+    again = await studio.queue.submit(PHOTO, member=ANN, guild=GUILD, parents=[art])
+    await ended(studio, again.id)
+    await studio.policy.prefer(CAT, others_may_stylize=False)
+    with pytest.raises(Refused, match="make nothing from it"):
+        await studio.queue.submit(PHOTO, member=BEN, guild=GUILD, parents=[art])
+    await studio.queue.submit(PHOTO, member=CAT, guild=GUILD, parents=[art])
 
 
 async def test_a_refused_job_leaves_no_photo(studio: Studio, settings: Settings) -> None:
