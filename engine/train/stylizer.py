@@ -1,7 +1,7 @@
 """Many styles in one feed-forward network, and any picture as a style (nets/stylenet.py).
 
-Lessons first: what a teacher makes of a photo is copied, pixel by pixel (teacher.py), because a CPU sees too few
-pictures to find strokes from perceptual losses alone.  Then practice: perceptual losses (Johnson et al. 2016) in two
+Lessons first: what a teacher makes of a photo is copied (teacher.py), in its pixels and in the moments of its features,
+because a CPU sees too few pictures to find strokes from perceptual losses alone.  Then practice: perceptual losses (Johnson et al. 2016) in two
 views of a crop, the whole at half size (stroke and form) or a quarter of it as it is (texture), with targets from the
 style picture at the matching scale.
 
@@ -37,6 +37,7 @@ from engine.train.teacher import LOOKS, SIDE, Teacher
 STYLE_TAPS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
 CONTENT_TAP = "conv3_3"
 SHARP_TAPS = ("conv1_2", "conv2_2")
+TEXTURE_TAPS = STYLE_TAPS[:3]  # in which a copy has its original's moments, too: pixels alone teach a blur of strokes
 READ = 256  # px, short side at which a picture is read as a style
 COARSE, FINE = 320, 640  # px, short side of the style picture for the half-size view and for the piece
 ROWS = 10  # a style's own offset learns so many times faster: it is seen in one step of fifty
@@ -218,7 +219,7 @@ class Stylizer(System):
         return {name: value.item() for name, value in told.items()}
 
     def _lesson(self, *, looks_only: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Every photo in a style of its own; the teacher's pixels, and sharpness in a quarter of the picture."""
+        """Every photo in a style of its own; the teacher's pixels, and sharpness and texture in a quarter of them."""
         chosen = [
             (None, self._look()) if looks_only else self._choose(self.config.arbitrary, looks=True)
             for _ in range(self.config.batch)
@@ -232,10 +233,13 @@ class Stylizer(System):
         told = {"copy": (painted - target).abs().mean()}
         seen, original = self._view(painted, target, fine=True)
         with torch.no_grad():
-            sharp = self.vgg(original, until=SHARP_TAPS[-1])
-        ours = self.vgg(seen, until=SHARP_TAPS[-1])
-        told["sharp"] = losses.likeness([ours[tap] for tap in SHARP_TAPS], [sharp[tap] for tap in SHARP_TAPS])
-        return 5 * told["copy"] + told["sharp"], told
+            wanted = self.vgg(original, until=TEXTURE_TAPS[-1])
+        found = self.vgg(seen, until=TEXTURE_TAPS[-1])
+        told["sharp"] = losses.likeness([found[tap] for tap in SHARP_TAPS], [wanted[tap] for tap in SHARP_TAPS])
+        told["texture"] = torch.stack(
+            [losses.style_loss(_moments_of(found, i), _moments_of(wanted, i)) for i in range(self.config.batch)]
+        ).mean()
+        return 5 * told["copy"] + told["sharp"] + told["texture"], told
 
     def _show(
         self, photo: Tensor, chosen: tuple[Path | None, int | None], corner: tuple[int, int]
@@ -360,6 +364,10 @@ class Stylizer(System):
             "styles": [described[row] for row in order],
         }
         return tensors, card
+
+
+def _moments_of(taps: dict[str, Tensor], picture: int) -> Moments:
+    return {tap: losses.moments(taps[tap][picture : picture + 1]) for tap in TEXTURE_TAPS}
 
 
 def _read(path: Path, short_side: int) -> Tensor:
