@@ -1,9 +1,9 @@
 """Many styles in one feed-forward network, and any picture as a style (nets/stylenet.py).
 
 Lessons first: what a teacher makes of a photo is copied (teacher.py), in its pixels and in the moments of its features,
-because a CPU sees too few pictures to find strokes from perceptual losses alone.  Then practice: perceptual losses (Johnson et al. 2016) in two
-views of a crop, the whole at half size (stroke and form) or a quarter of it as it is (texture), with targets from the
-style picture at the matching scale.
+because a CPU sees too few pictures to find strokes from perceptual losses alone.  Then practice: perceptual losses
+(Johnson et al. 2016) in two views of a crop, the whole at half size (stroke and form) or a quarter of it as it is
+(texture), with targets from the style picture at the matching scale.
 
 The vector of a picture's style comes from the style encoder; a curated style adds a learned offset, so that what it
 learns of famous paintings carries over to pictures nobody trained on.
