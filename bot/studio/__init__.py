@@ -77,9 +77,9 @@ class Studio:
         self.gallery = Gallery(store, self.events, settings, engine)
         self.votes = Votes(store, self.events, settings, self.gallery)
         self.policy = Policy(store, self.events, settings, self.gallery)
-        self.queue = Queue(store, self.events, settings, engine, self.gallery)
         self.nights = Nights(store, settings)
-        self.apprentice = Apprentice(store, self.events, settings, engine, self.nights)
+        self.apprentice = Apprentice(store, self.events, settings, engine, self.nights, self._forget_models)
+        self.queue = Queue(store, self.events, settings, engine, self.gallery, self.apprentice.painter_for)
         self.duels = Duels(store, settings)
         self._store = store
         self._models: tuple[float, list[dict[str, Any]]] | None = None
@@ -98,6 +98,9 @@ class Studio:
                 if self._models is None:
                     raise
         return self._models[1]
+
+    def _forget_models(self) -> None:
+        self._models = None
 
     async def status(self) -> Status:
         """Look at everything: engine, queue, database, disk, the last night."""
@@ -169,6 +172,7 @@ async def open_studio(settings: Settings, engine: Engine) -> AsyncIterator[Studi
     try:
         studio = Studio(settings, engine, store)
         await studio.gallery.start()
+        await studio.apprentice.start()
         await studio.queue.start()
         house = asyncio.create_task(studio.keep_house())
         try:
@@ -177,6 +181,7 @@ async def open_studio(settings: Settings, engine: Engine) -> AsyncIterator[Studi
             house.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await house
+            await studio.apprentice.close()
             await studio.queue.close()
     finally:
         await store.close()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import builtins
 import hashlib
 import json
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,16 +45,40 @@ class VoteRow:
 
 
 @dataclass(frozen=True)
+class DuelRow:
+    """One choice between two works that may teach."""
+
+    voter: str
+    winner: dict[str, Any]  # recipes
+    loser: dict[str, Any]
+    artworks: tuple[str, str]  # winner's and loser's
+    requesters: tuple[str, str]
+    at: float
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All votes that may teach, as they stood at the cut-off."""
 
     cutoff: float
     votes: tuple[VoteRow, ...]
     sha256: str  # of :meth:`jsonl`
+    duels: tuple[DuelRow, ...] = ()
 
     def jsonl(self) -> str:
-        """Return one JSON object a line, in a fixed order."""
-        return "".join(to_json(asdict(vote)) + "\n" for vote in self.votes)
+        """Return one JSON object a line, in a fixed order: votes, then duels."""
+        rows: tuple[VoteRow | DuelRow, ...] = (*self.votes, *self.duels)
+        return "".join(to_json(asdict(row)) + "\n" for row in rows)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What people said of works that two painters made while both were tried; a duel is an up and a down."""
+
+    votes: tuple[tuple[str, bool, bool], ...]  # voter, of the candidate?, up?
+    answers: dict[bool, int]  # works made, by the candidate and by the other
+    wins: int  # duels of the candidate against the other
+    losses: int
 
 
 @dataclass(frozen=True)
@@ -116,9 +141,40 @@ class Nights:
         return await self._store.read(lambda db: self._snapshot(db, cutoff))
 
     def _snapshot(self, db: Database, cutoff: float) -> Snapshot:
+        votes, duels = tuple(capped(self._votes(db, cutoff))), tuple(_capped_duels(self._duels(db, cutoff)))
+        text = Snapshot(cutoff, votes, "", duels).jsonl()
+        return Snapshot(cutoff, votes, hashlib.sha256(text.encode()).hexdigest(), duels)
+
+    async def trial(self, since: float, candidate: str, other: str) -> Trial:
+        """Return what counts of the votes on works that the two painters made since then, for jobs that named neither.
+
+        The same votes are left out as from a snapshot.
+        """
+
+        def work(db: Database) -> Trial:
+            params = {"since": since, "one": candidate, "two": other}
+            made = {row["id"]: row["model"] == candidate for row in db.query(_TRIED, params)}
+            chosen = capped(self._votes(db, time.time(), _OF_TRIAL, params))
+            said = [(vote.voter, made[vote.artwork], vote.value == "up") for vote in chosen]
+            outcomes: Counter[bool] = Counter()
+            for duel in _capped_duels(self._duels(db, time.time())):
+                winner, loser = (made.get(art) for art in duel.artworks)
+                if winner is not None and loser is not None and winner != loser:
+                    outcomes[winner] += 1
+                    said += [(duel.voter, winner, True), (duel.voter, loser, False)]
+            answers = Counter(made.values())
+            return Trial(tuple(said), {True: answers[True], False: answers[False]}, outcomes[True], outcomes[False])
+
+        return await self._store.read(work)
+
+    def _votes(
+        self, db: Database, cutoff: float, further: str = "", params: dict[str, Any] | None = None
+    ) -> Iterator[VoteRow]:
+        """Yield the votes that may teach; ``further`` is our own SQL."""
         rows = db.query(
-            """SELECT votes.artwork, votes.member AS voter, artworks.member AS requester, votes.value, votes.updated_at,
-                   votes.account_created, artworks.guild, command, genre, model, sha256, format, recipe, photo_owner
+            f"""SELECT votes.artwork, votes.member AS voter, artworks.member AS requester, votes.value,
+                   votes.updated_at, votes.account_created, artworks.guild, command, genre, model, sha256, format,
+                   recipe, photo_owner
                FROM votes JOIN artworks ON artworks.id = votes.artwork
                    LEFT JOIN members AS v ON v.key = votes.member JOIN members AS r ON r.key = artworks.member
                WHERE votes.updated_at < :cutoff AND removed IS NULL AND private = 0 AND votes.member != artworks.member
@@ -126,12 +182,11 @@ class Nights:
                    AND coalesce(json_extract(v.preferences, '$.training'), 1)
                    AND coalesce(json_extract(r.preferences, '$.training'), 1)
                    AND NOT EXISTS (SELECT 1 FROM bans WHERE bans.member IN (votes.member, artworks.member)
-                       AND bans.guild IN ('*', coalesce(artworks.guild, '*')))""",
-            {"cutoff": cutoff},
+                       AND bans.guild IN ('*', coalesce(artworks.guild, '*'))) {further}""",  # noqa: S608
+            {"cutoff": cutoff} | (params or {}),
         )
         youngest: dict[str | None, float] = {}
         names: dict[str, str] = {}
-        votes = []
         for row in rows:
             guild = row["guild"]
             if guild not in youngest:
@@ -143,46 +198,67 @@ class Nights:
                 if person not in names:
                     names[person] = pseudonym(db, person)
             path = self._store.artwork_path(row["artwork"], row["format"]).relative_to(self._store.folder)
-            votes.append(
-                VoteRow(
-                    artwork=row["artwork"],
-                    voter=names[row["voter"]],
-                    requester=names[row["requester"]],
-                    value=row["value"],
-                    at=row["updated_at"],
-                    command=row["command"],
-                    genre=row["genre"],
-                    model=row["model"],
-                    sha256=row["sha256"],
-                    file=path.as_posix(),
-                    recipe=json.loads(row["recipe"]),
-                )
+            yield VoteRow(
+                artwork=row["artwork"],
+                voter=names[row["voter"]],
+                requester=names[row["requester"]],
+                value=row["value"],
+                at=row["updated_at"],
+                command=row["command"],
+                genre=row["genre"],
+                model=row["model"],
+                sha256=row["sha256"],
+                file=path.as_posix(),
+                recipe=json.loads(row["recipe"]),
             )
-        chosen = tuple(capped(votes))
-        text = Snapshot(cutoff, chosen, "").jsonl()
-        return Snapshot(cutoff, chosen, hashlib.sha256(text.encode()).hexdigest())
+
+    def _duels(self, db: Database, cutoff: float) -> Iterator[DuelRow]:
+        """Yield the choices that may teach, by the same rules."""
+        rows = db.query(
+            """SELECT duels.*, a.recipe AS a_recipe, b.recipe AS b_recipe, a.member AS a_member, b.member AS b_member,
+                   v.account_created
+               FROM duels JOIN artworks AS a ON a.id = duels.first JOIN artworks AS b ON b.id = duels.second
+                   JOIN members AS v ON v.key = duels.member
+                   JOIN members AS r ON r.key = a.member JOIN members AS s ON s.key = b.member
+               WHERE choice IN ('first', 'second') AND decided < :cutoff AND a.removed IS NULL AND b.removed IS NULL
+                   AND a.private = 0 AND b.private = 0 AND duels.member NOT IN (a.member, b.member)
+                   AND coalesce(json_extract(v.preferences, '$.training'), 1)
+                   AND coalesce(json_extract(r.preferences, '$.training'), 1)
+                   AND coalesce(json_extract(s.preferences, '$.training'), 1)
+                   AND NOT EXISTS (SELECT 1 FROM bans WHERE bans.member IN (duels.member, a.member, b.member)
+                       AND bans.guild IN ('*', coalesce(duels.guild, '*')))""",
+            {"cutoff": cutoff},
+        )
+        for row in rows:
+            least = guild_settings(db, row["guild"], self._house).min_account_days * DAY
+            if row["account_created"] is not None and row["decided"] - row["account_created"] < least:
+                continue
+            won, lost = ("a", "b") if row["choice"] == "first" else ("b", "a")
+            arts = {"a": row["first"], "b": row["second"]}
+            yield DuelRow(
+                voter=pseudonym(db, row["member"]),
+                winner=json.loads(row[f"{won}_recipe"]),
+                loser=json.loads(row[f"{lost}_recipe"]),
+                artworks=(arts[won], arts[lost]),
+                requesters=(pseudonym(db, row[f"{won}_member"]), pseudonym(db, row[f"{lost}_member"])),
+                at=row["decided"],
+            )
 
     async def record(self, night: Night, snapshot: Snapshot | None = None) -> None:
         """Write a night into the diary; with its snapshot the first time, so that it knows whose votes it used."""
 
         def work(db: Database) -> None:
-            values = asdict(night) | {"diary": to_json(night.diary)}
+            save_night(db, night, snapshot)
+            used: list[tuple[str, str, str]] = []
             if snapshot is not None:
-                values |= {"cutoff": snapshot.cutoff, "snapshot": snapshot.sha256}
-            # What members withdrew since is counted here alone.
-            updates = ", ".join(
-                f"{name} = coalesce(excluded.{name}, {name})" for name in values if name not in ("id", "withdrawn")
-            )
-            db.execute(
-                f"INSERT INTO nights ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) "  # noqa: S608
-                f"ON CONFLICT (id) DO UPDATE SET {updates}",
-                list(values.values()),
-            )
-            for vote in snapshot.votes if snapshot else ():
-                db.execute(
-                    "INSERT OR IGNORE INTO night_uses VALUES (?, ?, ?, ?)",
-                    [night.id, vote.artwork, vote.voter, vote.requester],
-                )
+                used += [(vote.artwork, vote.voter, vote.requester) for vote in snapshot.votes]
+                used += [
+                    (artwork, duel.voter, requester)
+                    for duel in snapshot.duels
+                    for artwork, requester in zip(duel.artworks, duel.requesters, strict=True)
+                ]
+            for use in used:
+                db.execute("INSERT OR IGNORE INTO night_uses VALUES (?, ?, ?, ?)", [night.id, *use])
 
         await self._store.write(work)
 
@@ -206,6 +282,40 @@ class Nights:
     async def pseudonym(self, member: Member) -> str:
         """Return the name a member has in snapshots."""
         return await self._store.read(lambda db: pseudonym(db, member.key))
+
+
+def save_night(db: Database, night: Night, snapshot: Snapshot | None = None) -> None:
+    """Write a night's row, inside somebody's transaction."""
+    values = asdict(night) | {"diary": to_json(night.diary)}
+    if snapshot is not None:
+        values |= {"cutoff": snapshot.cutoff, "snapshot": snapshot.sha256}
+    # What members withdrew since is counted here alone.
+    updates = ", ".join(
+        f"{name} = coalesce(excluded.{name}, {name})" for name in values if name not in ("id", "withdrawn")
+    )
+    db.execute(
+        f"INSERT INTO nights ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) "  # noqa: S608
+        f"ON CONFLICT (id) DO UPDATE SET {updates}",
+        list(values.values()),
+    )
+
+
+def _capped_duels(duels: Iterable[DuelRow]) -> builtins.list[DuelRow]:
+    """Return the newest duels of each voter, at most so many, in a fixed order."""
+    mine: Counter[str] = Counter()
+    kept = []
+    for duel in sorted(duels, key=lambda duel: (-duel.at, duel.artworks, duel.voter)):
+        mine[duel.voter] += 1
+        if mine[duel.voter] <= VOTER_CAP:
+            kept.append(duel)
+    return sorted(kept, key=lambda duel: (duel.artworks, duel.voter, duel.at))
+
+
+# A job that named no painter, and yet its work names one: it was assigned for a trial.
+_TRIED = """SELECT artworks.id, artworks.model FROM artworks JOIN jobs ON jobs.id = artworks.job
+    WHERE artworks.model IN (:one, :two) AND artworks.created >= :since
+        AND json_extract(jobs.options, '$.model') IS NULL"""
+_OF_TRIAL = f"AND artworks.id IN (SELECT id FROM ({_TRIED}))"  # noqa: S608
 
 
 def _night(row: dict[str, Any]) -> Night:

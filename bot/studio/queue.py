@@ -16,7 +16,7 @@ import json
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Protocol
 
@@ -35,7 +35,7 @@ from bot.studio.settings import GuildSettings, guild_settings, is_banned, know, 
 from bot.studio.store import Store, new_id, one, to_json, unlink_artwork, write_file
 from bot.studio.votes import hotness
 from engine.api import FitRequest, MorphRequest, PaintRequest, Progress, Request, Result
-from engine.errors import Busy, EngineUnavailable, GanvasError, InvalidRequest, JobCancelled
+from engine.errors import BrokenModel, Busy, EngineUnavailable, GanvasError, InvalidRequest, JobCancelled, UnknownName
 
 log = logging.getLogger(__name__)
 
@@ -150,12 +150,21 @@ class _Watcher:
 class Queue:
     """Takes jobs, runs them fairly, hands the results to the front ends."""
 
-    def __init__(self, store: Store, events: Events, house: Settings, engine: Engine, gallery: Gallery) -> None:
+    def __init__(
+        self,
+        store: Store,
+        events: Events,
+        house: Settings,
+        engine: Engine,
+        gallery: Gallery,
+        painter_for: Callable[[Member, Request], Awaitable[str | None]],
+    ) -> None:
         self._store = store
         self._events = events
         self._house = house
         self._engine = engine
         self._gallery = gallery
+        self._painter_for = painter_for
         self.photos = Photos(store, house)
         self._live: dict[str, _Live] = {}
         self._order: list[Waiting] = []
@@ -546,10 +555,7 @@ class Queue:
             request = await self.photos.join(job.id, job.options)
             if live.cancelled:
                 raise JobCancelled("The job was cancelled.")
-            seconds = self._house.job_minutes * 60
-            result = await self._engine.run(
-                request, job=job.id, on_progress=lambda progress: self._progress(live, progress), deadline=seconds
-            )
+            request, result = await self._make(live, request)
             await self._render(live, request, result)
         except (EngineUnavailable, Busy) as error:
             await self._again(live, error)
@@ -564,6 +570,19 @@ class Queue:
             )
         finally:
             self._pump_wanted.set()
+
+    async def _make(self, live: _Live, request: Request) -> tuple[Request, Result]:
+        """Return the result and the request it answers: that of a trial names the painter."""
+        make = functools.partial(
+            self._engine.run, job=live.job.id, on_progress=lambda progress: self._progress(live, progress),
+            deadline=self._house.job_minutes * 60,
+        )  # fmt: skip
+        if isinstance(request, PaintRequest) and (painter := await self._painter_for(live.job.member, request)):
+            try:
+                return (named := replace(request, model=painter)), await make(named)
+            except (BrokenModel, UnknownName):
+                log.exception("The painter on trial cannot paint; the one in office does")
+        return request, await make(request)
 
     def _progress(self, live: _Live, progress: Progress) -> None:
         live.share = max(live.share, min(1.0, progress.share))

@@ -44,6 +44,17 @@ def _the_house(db: Database) -> None:
     db.execute("INSERT INTO facts VALUES ('salt', ?)", [secrets.token_hex(16)])
 
 
+@migrations(name="0002 painters in office")
+def _painters_in_office(db: Database) -> None:
+    db.execute(
+        """CREATE TABLE versions (
+               id INTEGER PRIMARY KEY, name TEXT NOT NULL, base TEXT NOT NULL, since REAL NOT NULL, until REAL,
+               night TEXT, why TEXT
+           )"""
+    )
+    db.execute("CREATE INDEX artworks_model ON artworks(model, created) WHERE model IS NOT NULL")
+
+
 # Times are Unix seconds.  A member is "platform:id", a guild "platform:id", "web", or NULL in a direct message.
 _SCHEMA = """
 CREATE TABLE members (

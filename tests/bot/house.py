@@ -7,12 +7,22 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bot.studio import JobStatus, Member, Studio, Voter
-from engine.api import FitRequest, Output, PaintRequest, Progress, Request, Result
-from engine.errors import JobCancelled, UnknownName
+from engine.api import (
+    Appointment,
+    FitRequest,
+    LessonPlan,
+    LessonStatus,
+    Output,
+    PaintRequest,
+    Progress,
+    Request,
+    Result,
+)
+from engine.errors import BrokenModel, EngineUnavailable, JobCancelled, UnknownName
 
 GUILD = "discord:1"
 ANN, BEN, CAT, DAN = (Member("discord", str(number), name) for number, name in enumerate(("Ann", "Ben", "Cat", "Dan")))
@@ -25,10 +35,86 @@ PIXEL = bytes.fromhex(
 )
 
 
-class FakeEngine:
+class FakeSchool:
+    """The engine's lessons and offices, as a test wants them to go."""
+
+    def __init__(self) -> None:
+        self.cards: dict[str, dict[str, Any]] = {"painter-64": {"name": "painter-64", "kind": "painter", "sha256": "0"}}
+        self.in_office = {"painter": "painter-64"}
+        self.faults: dict[str, str] = {}
+        self.lessons: dict[str, LessonStatus] = {}
+        self.plans: list[tuple[LessonPlan, str]] = []
+        self.held: dict[str, bool] = {}
+        self.away = False
+
+    def _reach(self) -> None:
+        if self.away:
+            raise EngineUnavailable("The engine is away.")
+
+    def end_with(self, state: str, why: str = "So it was.", **night: Any) -> None:
+        """Let the lesson under way end."""
+        (name,) = [name for name, lesson in self.lessons.items() if lesson.state == "learning"]
+        plan = next(plan for plan, _ in self.plans if plan.name == name)
+        if state == "candidate":
+            base = self.cards[plan.painter].get("base", plan.painter)
+            self.cards[name] = {"name": name, "kind": "painter", "sha256": name[::-1], "base": base, "night": {}}
+        pictures = ("after.webp", "before.webp")
+        self.lessons[name] = LessonStatus(name=name, state=state, why=why, night=night, pictures=pictures)
+
+    async def office(self) -> list[Appointment]:
+        self._reach()
+        return [Appointment(kind=kind, name=n, fault=self.faults.get(n)) for kind, n in self.in_office.items()]
+
+    async def appoint(self, kind: str, name: str) -> None:
+        self._reach()
+        if self.cards.get(name, {}).get("kind") != kind:
+            raise UnknownName(f"There is no {kind} {name!r}.")
+        if name in self.faults:
+            raise BrokenModel(self.faults[name])
+        self.in_office[kind] = name
+
+    async def prune(self, keep: Sequence[str]) -> list[str]:
+        spared = {*keep, *self.in_office.values()}
+        gone = [name for name, card in self.cards.items() if "night" in card and name not in spared]
+        for name in gone:
+            del self.cards[name]
+        return gone
+
+    async def begin_lesson(self, plan: LessonPlan, votes: str) -> LessonStatus:
+        self._reach()
+        self.plans.append((plan, votes))
+        self.lessons[plan.name] = LessonStatus(name=plan.name, state="learning")
+        return self.lessons[plan.name]
+
+    async def lesson(self, name: str) -> LessonStatus:
+        self._reach()
+        if name not in self.lessons:
+            raise UnknownName(f"There was no lesson {name!r}.")
+        return self.lessons[name]
+
+    async def hold_lesson(self, name: str, held: bool) -> LessonStatus:
+        self._reach()
+        self.held[name] = held
+        return self.lessons[name]
+
+    async def end_lesson(self, name: str) -> LessonStatus:
+        self.lessons[name] = LessonStatus(name=name, state="cancelled")
+        return self.lessons[name]
+
+    async def lesson_picture(self, name: str, picture: str) -> bytes:
+        return f"{name} {picture}".encode()
+
+    async def models(self) -> list[dict[str, Any]]:
+        self._reach()
+        chosen = self.in_office.values()
+        return [card | {"in_office": name in chosen} for name, card in self.cards.items()]
+
+
+class FakeEngine(FakeSchool):
     """Answers at once, unless held; fails with whatever stands in ``failures``."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[tuple[str | None, Request]] = []
         self.cancelled: list[str] = []
         self.failures: list[Exception] = []
@@ -79,9 +165,6 @@ class FakeEngine:
             raise UnknownName(f"There is no job {job!r}.")
         with contextlib.suppress(asyncio.InvalidStateError):
             self.running[job].set_result(None)
-
-    async def models(self) -> list[dict[str, Any]]:
-        return [{"name": "painter-64", "kind": "painter"}]
 
     async def health(self) -> dict[str, Any]:
         return {"worker": "idle"}
