@@ -95,9 +95,13 @@ class Painter(nn.Module):
         towards one mean of all (the conditional truncation of Dobler et al. 2202.11777)."""
         return torch.cat([z if psi is None else z * psi[:, None], self.embed(genre)], dim=1)
 
-    def synthesize(self, w: Tensor) -> Tensor:
-        """Return paintings (B, 3, R, R) in [0, 1]."""
-        x = self.start(w).view(len(w), -1, 4, 4)
+    def layout(self, w: Tensor) -> Tensor:
+        """Return what is where in paintings: (B, C, 4, 4), from which all else grows."""
+        return self.start(w).view(len(w), -1, 4, 4)
+
+    def synthesize(self, w: Tensor, layout: Tensor | None = None) -> Tensor:
+        """Return paintings (B, 3, R, R) in [0, 1]; a ``layout`` (B, C, h, w) of another shape gives R/4 px a place."""
+        x = self.layout(w) if layout is None else layout
         picture = x.new_zeros(1, dtype=torch.float32)
         for size, block in self.blocks.items():
             x = block(x, w)

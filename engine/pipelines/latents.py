@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,23 +16,39 @@ from engine.api import Stop
 from engine.checkpoints import Model
 from engine.errors import InvalidRequest
 from engine.pipelines.job import Job
+from engine.pipelines.pictures import cover
 
 # Kernels of one picture and of eight round differently, so the generator always gets eight, and the last are padding:
 # a painting's bytes do not hang on its neighbours.
 BATCH = 8
+SIDE = 4  # places along a side of the layout that a painter grows a square painting from
+LONGEST = 16  # places along the longer side of a canvas that is no square
+DRIFT = 0.5  # of the way from a painting to a neighbour that is left after each place beyond its edge
 
 
 @dataclass(frozen=True)
 class Point:
-    """A latent ``z`` (Z,), genre weights (G,) and the truncation psi."""
+    """A latent ``z`` (Z,), genre weights (G,) and the truncation psi; for a canvas that is no square also its layout's
+    rows and columns, and the two latents towards which it drifts beyond its edges."""
 
     z: Tensor
     genre: Tensor
     psi: float
+    grid: tuple[int, int] = (SIDE, SIDE)
+    neighbours: tuple[Tensor, ...] = ()
 
 
-def point(model: Model, genre: str, seed: int, psi: float) -> Point:
-    """Return the point that a genre and a seed name.
+def grid_for(model: Model, width: int, height: int) -> tuple[int, int]:
+    """Return the rows and columns of the layout that come next to ``width`` x ``height``; a square for a painter that
+    can do nothing else."""
+    if not hasattr(model.net, "layout"):
+        return SIDE, SIDE
+    longer = min(LONGEST, round(SIDE * max(width, height) / min(width, height)))
+    return (SIDE, longer) if width > height else (longer, SIDE)
+
+
+def point(model: Model, genre: str, seed: int, psi: float, grid: tuple[int, int] = (SIDE, SIDE)) -> Point:
+    """Return the point that a genre and a seed name, on a canvas of ``grid``.
 
     Raises:
         InvalidRequest: the painter never learned that genre.
@@ -42,7 +59,8 @@ def point(model: Model, genre: str, seed: int, psi: float) -> Point:
     draw = torch.Generator().manual_seed(seed)
     weights = torch.zeros(len(genres))
     weights[genres.index(genre)] = 1
-    return Point(torch.randn(int(model.net.z_dim), generator=draw), weights, psi)  # type: ignore[arg-type]
+    z, *neighbours = (torch.randn(int(model.net.z_dim), generator=draw) for _ in range(3))  # type: ignore[arg-type]
+    return Point(z, weights, psi, grid, tuple(neighbours))
 
 
 def candidate_seed(seed: int, index: int) -> int:
@@ -55,37 +73,70 @@ def candidate_seed(seed: int, index: int) -> int:
 
 
 def paint(job: Job, model: Model, points: Sequence[Point], *, share: tuple[float, float] = (0, 1)) -> list[Tensor]:
-    """Return the generator's pictures (1, 3, R, R) of ``points``, in batches of BATCH."""
-    pictures: list[Tensor] = []
-    for start in range(0, len(points), BATCH):
-        job.check(share[0] + (share[1] - share[0]) * start / len(points))
-        z, genre, psi = _stacked(points[start : start + BATCH])
-        with job.network():
-            painted = model.net(z, genre, psi).float().clamp_(0, 1)
-        pictures.extend(painted[: len(points) - start].split(1))
-    return pictures
+    """Return the generator's pictures (1, 3, h, w) of ``points``, in batches of BATCH of one grid."""
+    by_grid: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, each in enumerate(points):
+        by_grid[each.grid].append(index)
+    pictures: dict[int, Tensor] = {}
+    for indices in by_grid.values():
+        for start in range(0, len(indices), BATCH):
+            job.check(share[0] + (share[1] - share[0]) * len(pictures) / len(points))
+            batch = indices[start : start + BATCH]
+            with job.network():
+                painted = _painted(model, [points[index] for index in batch]).float().clamp_(0, 1)
+            pictures |= zip(batch, painted[: len(batch)].split(1), strict=True)
+    return [pictures[index] for index in range(len(points))]
+
+
+def _painted(model: Model, points: Sequence[Point]) -> Tensor:
+    """Return the pictures (BATCH, 3, h, w) of at most BATCH points of one grid."""
+    net, grid = model.net, points[0].grid
+    z, genre, psi = _stacked(points)
+    if grid == (SIDE, SIDE):
+        return net(z, genre, psi)
+    # The painting itself is in the middle.  Beyond its edges the canvas goes on as its mirror image, which has no
+    # seam, and drifts place by place towards its neighbours, so that nothing is seen twice.
+    before = (max(grid) - SIDE + 1) // 2
+    places = []
+    for place in range(-before, max(grid) - before):
+        beyond = max(0, -place, place - SIDE + 1)
+        turn = abs(place) % (2 * SIDE - 2)
+        drifted = _drifted(points, 0 if place < 0 else 1, 1 - DRIFT**beyond)
+        layout = net.layout(net.condition(drifted, genre, psi))  # type: ignore[operator]
+        places.append(layout.select(3 if grid[1] > grid[0] else 2, min(turn, 2 * SIDE - 2 - turn)))
+    canvas = torch.stack(places, 3 if grid[1] > grid[0] else 2)
+    picture: Tensor = net.synthesize(net.condition(z, genre, psi), canvas)  # type: ignore[operator]
+    return picture
+
+
+def _drifted(points: Sequence[Point], side: int, t: float) -> Tensor:
+    """Return the latents (BATCH, Z) that lie the share ``t`` of the way from each point to its neighbour."""
+    return _padded([slerp(each.z, each.neighbours[side], t) for each in points])
 
 
 def scores(job: Job, model: Model, points: Sequence[Point], pictures: Sequence[Tensor]) -> list[float]:
-    """Return what the discriminator thinks of each picture; higher is better."""
+    """Return what the discriminator, which knows squares only, thinks of the middle of each picture; more is better."""
     assert model.discriminator is not None
     found: list[float] = []
     for start in range(0, len(points), BATCH):
         _, genre, _ = _stacked(points[start : start + BATCH])
-        batch = list(pictures[start : start + BATCH])
-        batch += batch[-1:] * (BATCH - len(batch))
+        middles = [cover(each, *[min(each.shape[2:])] * 2)[0] for each in pictures[start : start + BATCH]]
         with job.network():
-            found.extend(model.discriminator.score(torch.cat(batch), genre).float().tolist())  # type: ignore[operator]
+            found.extend(model.discriminator.score(_padded(middles), genre).float().tolist())  # type: ignore[operator]
     return found[: len(points)]
 
 
 def _stacked(points: Sequence[Point]) -> tuple[Tensor, Tensor, Tensor]:
-    padded = [*points, *[points[-1]] * (BATCH - len(points))]
     return (
-        torch.stack([each.z for each in padded]),
-        torch.stack([each.genre for each in padded]),
-        torch.tensor([each.psi for each in padded]),
+        _padded([each.z for each in points]),
+        _padded([each.genre for each in points]),
+        _padded([torch.tensor(float(each.psi)) for each in points]),
     )
+
+
+def _padded(rows: Sequence[Tensor]) -> Tensor:
+    """Stack at most BATCH rows into exactly so many, the last one again and again."""
+    return torch.stack([*rows, *[rows[-1]] * (BATCH - len(rows))])
 
 
 def path(model: Model, stops: Sequence[Stop], frames: int, psi: float, *, loop: bool) -> list[Point]:

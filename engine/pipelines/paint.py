@@ -71,7 +71,7 @@ def _sample(jobs: Sequence[Job]) -> list[list[Sample]]:
         for request in asked
     ]
     points = [
-        latents.point(model, request.genre, seed, request.psi)
+        latents.point(model, request.genre, seed, request.psi, latents.grid_for(model, request.width, request.height))
         for request, paintings in zip(asked, seeds, strict=True)
         for candidates in paintings
         for seed in candidates

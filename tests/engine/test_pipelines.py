@@ -97,9 +97,10 @@ def test_a_recipe_names_the_models_and_no_content(pipelines: Pipelines, name: st
 
 def test_bytes_do_not_depend_on_the_batch(pipelines: Pipelines) -> None:
     requests = [
-        PaintRequest(genre=genre, seed=seed, count=count, best_of=best_of, width=64, height=64)
-        for genre, seed, count, best_of in [
-            ("flowers", 1, 1, 1), ("portrait", 2, 3, 1), ("landscape", 3, 1, 4), ("flowers", 4, 2, 3),
+        PaintRequest(genre=genre, seed=seed, count=count, best_of=best_of, width=width, height=height)
+        for genre, seed, count, best_of, width, height in [
+            ("flowers", 1, 1, 1, 64, 64), ("portrait", 2, 3, 1, 64, 64), ("landscape", 3, 1, 4, 112, 64),
+            ("flowers", 4, 2, 3, 64, 64), ("flowers", 5, 1, 2, 64, 96), ("landscape", 6, 2, 1, 112, 64),
         ]
     ]  # fmt: skip
     together = pipelines.run(requests)
@@ -128,6 +129,43 @@ def test_the_best_is_what_the_discriminator_likes_best(pipelines: Pipelines) -> 
     with torch.no_grad():
         scores = model.discriminator.score(model.net(z, genre, torch.full((6,), 0.8)), genre)  # type: ignore[union-attr, operator]
     assert output.recipe["options"]["seed"] == seeds[int(scores.argmax())]
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [((512, 512), (4, 4)), ((1920, 1080), (4, 7)), ((768, 512), (4, 6)), ((512, 768), (6, 4)), ((4096, 16), (4, 16))],
+)
+def test_a_canvas_that_is_no_square_is_painted_wider_or_taller(size: tuple[int, int], grid: tuple[int, int]) -> None:
+    model = checkpoints.load("tiny-painter")
+    assert latents.grid_for(model, *size) == grid
+    with Pipelines(dtype="float32") as pipelines:
+        [output] = one(pipelines, PaintRequest(genre="landscape", seed=2, width=size[0], height=size[1])).outputs
+    assert (output.width, output.height) == size
+
+
+def test_a_painter_that_knows_squares_only_gets_squares() -> None:
+    model = checkpoints.load("tiny-painter")
+    crude = replace(model, net=torch.nn.Linear(1, 1))
+    assert latents.grid_for(crude, 1920, 1080) == (4, 4)
+
+
+def test_the_middle_of_a_wide_canvas_is_the_painting_and_its_sides_are_not_each_others_mirror(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = checkpoints.load("tiny-painter")
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(model.net, "synthesize", lambda w, layout: given.append(layout) or torch.zeros(8, 3, 32, 80))
+    wide = latents.point(model, "portrait", 7, 0.8, (4, 10))
+    with torch.no_grad():
+        latents._painted(model, [wide])
+        z, genre, psi = latents._stacked([wide])
+        own = model.net.layout(model.net.condition(z, genre, psi))  # type: ignore[operator]
+    [canvas] = given
+    assert canvas.shape == (8, own.shape[1], 4, 10)
+    torch.testing.assert_close(canvas[..., 3:7], own)
+    distances = [float((canvas[..., 3 - step] - own[..., step]).norm()) for step in (1, 2, 3)]
+    assert 0 < distances[0] < distances[2]
+    assert not torch.allclose(canvas[..., :3], canvas[..., 7:].flip(3))
 
 
 def test_psi_zero_is_the_genres_own_mean(pipelines: Pipelines) -> None:
