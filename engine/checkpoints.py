@@ -17,7 +17,7 @@ import tempfile
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +38,13 @@ WEIGHTS, CARD, PREVIEW = "model.safetensors", "card.json", "preview.webp"
 TRAINING_STATE = "training.safetensors"  # optimisers and RNG, kept beside a model that may be trained further
 OFFICE = "office.json"  # {"painter": NAME, ...}: which model of a kind works when nobody names one
 FILES = (CARD, WEIGHTS, PREVIEW, TRAINING_STATE)
+SAMPLES = "samples"  # folder of small pictures by which people choose a style or genre: NAME.webp
 SWAPS = 3  # saves in a row that a reader may run into
 MAX_MEMBER = 8 * 2**30  # bytes, of one file in an imported archive
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_SAMPLE = re.compile(rf"{SAMPLES}/{_NAME.pattern}\.webp")
 
 
 @dataclass(frozen=True)
@@ -337,7 +339,7 @@ def export(name: str, target: Path, *, with_training_state: bool = False) -> Pat
     """
     card = find(name)
     _read_tensors(card)
-    wanted = [file for file in FILES if (card.folder / file).is_file() and file != TRAINING_STATE]
+    wanted = [file for file in _belongings(card.folder) if file != TRAINING_STATE]
     if with_training_state:
         if not (card.folder / TRAINING_STATE).is_file():
             raise InvalidRequest(f"The model {name} keeps no training state; export it without.")
@@ -353,9 +355,7 @@ def export(name: str, target: Path, *, with_training_state: bool = False) -> Pat
         _publish(temporary, target)
     else:
         with _new_folder(target.parent, target.name) as folder:
-            for file in wanted:
-                shutil.copyfile(card.folder / file, folder / file)
-                _sync(folder / file)
+            _copy(wanted, card.folder, folder)
     return target
 
 
@@ -379,10 +379,7 @@ def import_model(source: Path, *, replace: bool = False) -> Card:
         if (root / card.name).exists() and not replace:
             raise InvalidRequest(f"There is a model {card.name} in {root} already; remove it first, or replace it.")
         with _new_folder(root, card.name) as new:
-            for file in FILES:
-                if (folder / file).is_file():
-                    shutil.copyfile(folder / file, new / file)
-                    _sync(new / file)
+            _copy(_belongings(folder), folder, new)
     return find(card.name)
 
 
@@ -520,13 +517,29 @@ def _new_folder(root: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _belongings(folder: Path) -> list[str]:
+    """Return what of a model is in ``folder``, as paths within it; anything else there is nobody's business."""
+    samples = sorted(f"{SAMPLES}/{path.name}" for path in (folder / SAMPLES).glob("*.webp"))
+    found = [*FILES, *(sample for sample in samples if _SAMPLE.fullmatch(sample))]
+    return [file for file in found if (folder / file).is_file()]
+
+
+def _copy(files: Iterable[str], source: Path, target: Path) -> None:
+    for file in files:
+        (target / file).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / file, target / file)
+        _sync(target / file)
+
+
 def _unzip(source: Path, into: Path) -> Path:
     """Unpack the known files of a model, wherever in the archive they lie, and nothing else."""
     try:
         with zipfile.ZipFile(source) as archive:
             for member in archive.infolist():
-                file = Path(member.filename).name
-                if file in FILES and member.file_size <= MAX_MEMBER:
+                path = Path(member.filename)
+                file = path.name if path.parent.name != SAMPLES else f"{SAMPLES}/{path.name}"
+                if (file in FILES or _SAMPLE.fullmatch(file)) and member.file_size <= MAX_MEMBER:
+                    (into / file).parent.mkdir(exist_ok=True)
                     with archive.open(member) as packed, (into / file).open("wb") as out:
                         shutil.copyfileobj(packed, out)
     except zipfile.BadZipFile as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,17 +24,18 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     """List the models."""
     if context.invoked_subcommand is not None:
         return
-    cards = checkpoints.catalogue()
+    described = _described()
     if as_json:
-        tell_json({"models": [_described(card) for card in cards]})
+        tell_json({"models": list(described.values())})
         return
-    if not cards:
+    if not described:
         tell(f"There are no models in {' or '.join(map(str, checkpoints.folders()))}.")
         return
     table = Table("name", "kind", "what it knows", "MB", box=None, pad_edge=False)
-    for card in cards:
+    for name, each in described.items():
+        card = checkpoints.find(name)
         size = (card.folder / checkpoints.WEIGHTS).stat().st_size / 1e6
-        table.add_row(card.name, card.kind + (" *" if _in_office(card) else ""), _knows(card), f"{size:.1f}")
+        table.add_row(name, card.kind + (" *" if each["in_office"] else ""), _knows(card), f"{size:.1f}")
     Console().print(table)
     tell("* works when no model is named")
 
@@ -42,7 +43,7 @@ def models(context: typer.Context, as_json: Json = False) -> None:
 @app.command()
 def show(name: Name, as_json: Json = False) -> None:
     """Show the card of one model, as JSON."""
-    tell_json(_described(checkpoints.find(name)))
+    tell_json(_described()[checkpoints.find(name).name])
 
 
 @app.command("import")
@@ -56,7 +57,7 @@ def import_(
     """Take in a model after verifying it."""
     card = checkpoints.import_model(source, replace=replace)
     if as_json:
-        tell_json(_described(card))
+        tell_json(_described()[card.name])
     else:
         tell(f"{card.name} ({card.kind}) is in {card.folder}.")
 
@@ -112,33 +113,27 @@ def samples(
         raise InvalidRequest(f"The model {name} is a {card.kind}, which has neither styles nor genres.")
     from engine.pipelines import Pipelines
 
-    folder = card.folder / "samples"
+    folder = card.folder / checkpoints.SAMPLES
     folder.mkdir(exist_ok=True)
     with Pipelines() as pipelines:
+
+        def made(request: Request) -> bytes:
+            (outcome,) = pipelines.run([request])
+            if isinstance(outcome, GanvasError):
+                raise outcome
+            return outcome.outputs[0].data
+
         for sample, request in wanted.items():
-            (result,) = pipelines.run([request], lambda _: None, lambda: False)
-            if isinstance(result, GanvasError):
-                raise result
-            fitted = pipelines.run(
-                [FitRequest(image=result.outputs[0].data, max_side=size, max_bytes=24_000, formats=("webp",))],
-                lambda _: None,
-                lambda: False,
-            )[0]
-            if isinstance(fitted, GanvasError):
-                raise fitted
-            checkpoints.write_atomic(folder / f"{sample}.webp", fitted.outputs[0].data)
+            tile = FitRequest(image=made(request), max_side=size, max_bytes=24_000, formats=("webp",))
+            checkpoints.write_atomic(folder / f"{sample}.webp", made(tile))
     tell(f"{len(wanted)} samples are in {folder}.")
 
 
-def _described(card: Card) -> dict[str, object]:
-    return dict(card.fields) | {"folder": str(card.folder), "in_office": _in_office(card)}
-
-
-def _in_office(card: Card) -> bool:
-    try:
-        return checkpoints.in_office(card.kind).name == card.name
-    except GanvasError:
-        return False
+def _described() -> dict[str, dict[str, Any]]:
+    """Return the cards of all models by name, each with its folder and whether it is in office."""
+    return {
+        each["name"]: each | {"folder": str(checkpoints.find(each["name"]).folder)} for each in checkpoints.described()
+    }
 
 
 def _knows(card: Card) -> str:

@@ -217,9 +217,23 @@ def test_the_training_state_travels_when_asked(root: Path, tmp_path: Path) -> No
     assert f"oil/{checkpoints.TRAINING_STATE}" in zipfile.ZipFile(whole).namelist()
 
 
+@pytest.mark.parametrize("target", ["box", "box.zip"])
+def test_samples_travel_with_their_model_and_strays_do_not(root: Path, tmp_path: Path, target: str) -> None:
+    save()
+    samples = root / "oil" / checkpoints.SAMPLES
+    samples.mkdir()
+    (samples / "waves.webp").write_bytes(b"tile")
+    (samples / "notes.txt").write_text("mine")
+    box = checkpoints.export("oil", tmp_path / target)
+    shutil.rmtree(root / "oil")
+    taken = checkpoints.import_model(box).folder / checkpoints.SAMPLES
+    assert {path.name: path.read_bytes() for path in taken.iterdir()} == {"waves.webp": b"tile"}
+
+
 def test_hostile_archives_write_nothing_outside(root: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr("../../escaped.txt", "x")
+        archive.writestr("oil/samples/../../escaped.webp", "x")
         archive.writestr("../card.json", "{}")
     with pytest.raises(BrokenModel):
         checkpoints.import_model(tmp_path / "evil.zip")
