@@ -16,7 +16,7 @@ COPY --chown=ganvas bot bot
 COPY --chown=ganvas engine engine
 COPY --chown=ganvas models models
 RUN mkdir -p data/var && chown -R ganvas data
-USER ganvas
+USER 1000
 ENV PATH=/opt/ganvas/bin:$PATH PYTHONUNBUFFERED=1 GANVAS_WEB_HOST=0.0.0.0
 EXPOSE 8080
 VOLUME /app/data/var
