@@ -105,7 +105,7 @@ def test_sentences_are_translated_that_the_source_still_says() -> None:
     )
     for english in tomllib.loads((BOT / "texts" / "de.toml").read_text("utf-8"))["retold"]:
         for text, _, _, _ in string.Formatter().parse(english):
-            for clause in re.split("[,;:]", text):
+            for clause in re.split(r"[,;:]|\. ", text):
                 assert clause.strip() in spoken, f"{clause!r} of {english!r}"
 
 
