@@ -100,6 +100,7 @@ def create_app(studio: Studio, settings: Settings) -> web.Application:
             web.get("/healthz", health.healthz),
             web.get("/metrics", health.metrics),
             web.get("/favicon.ico", _favicon),
+            web.get("/robots.txt", _robots),
             web.static(pages.static_prefix, STATIC),
         ]
     )
@@ -108,6 +109,12 @@ def create_app(studio: Studio, settings: Settings) -> web.Application:
 
 async def _favicon(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(STATIC / "mark.svg", headers={"Cache-Control": "public, max-age=86400"})
+
+
+async def _robots(request: web.Request) -> web.Response:
+    """Search engines may list the gallery and the diary where the host opened them, and nothing else."""
+    allowed = "Allow: /gallery\nAllow: /art/\nAllow: /diary\n" if request.app[SETTINGS].web_public else ""
+    return web.Response(text=f"User-agent: *\n{allowed}Disallow: /\n")
 
 
 async def _log_catcher(app: web.Application) -> AsyncIterator[None]:

@@ -6,6 +6,7 @@ axe-core-python; AXE_CORE names another axe.min.js.  With SHOTS set to a folder 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import importlib.resources
 import io
@@ -30,11 +31,16 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from bot.config import Settings
+from bot.studio import Night, Nights
+from bot.studio.store import Store
+
 ROOT = Path(__file__).parents[2]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 AXE = Path(os.environ.get("AXE_CORE") or str(importlib.resources.files("axe_core_python") / "axe.min.js"))
+SCHEMES = ("light", "dark")
 SIZES = {"phone": (390, 844), "desktop": (1280, 860)}
-PATIENCE = 60  # seconds for anything to appear, on a busy machine
+PATIENCE = 100  # seconds for anything to appear, on a busy machine
 TOKEN = "a long and secret token"
 
 pytestmark = [
@@ -110,9 +116,31 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+async def live_through_nights(folder: Path) -> None:
+    """Write two nights into the diary: one the gate refused, one that succeeded."""
+    store = Store(folder)
+    nights = Nights(store, Settings(data=folder))
+    gate = [
+        {"name": "distance to the nearest known painting", "value": 12.4, "limit": "at least 11.2", "passed": True},
+        {"name": "KID", "value": 0.31, "limit": "at most 0.22", "passed": False},
+    ]
+    told = {"votes": {"counted": 30, "voters": 4, "works": 12}, "taste": {"accuracy": 0.7}, "gate": gate}
+    await nights.record(Night("first", "refused", 1_790_000_000.0, diary=told | {"why": "The gate refused it."}))
+    pictures = {"before": "before.webp", "after": "after.webp"}
+    await nights.record(
+        Night("second", "promoted", 1_790_086_400.0, diary=told | {"why": "People liked it."} | pictures)
+    )
+    for name, colour in (("before", (90, 120, 60)), ("after", (200, 140, 60))):
+        (nights.folder / "second").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (360, 240), colour).save(nights.folder / "second" / f"{name}.webp")
+    await store.close()
+
+
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("house"), models)
+    folder = tmp_path_factory.mktemp("house")
+    asyncio.run(live_through_nights(folder / "var"))
+    house = House(folder, models, nights="true", night_cron="0 0 29 2 *")
     yield house
     house.close()
 
@@ -214,8 +242,9 @@ def browser() -> Iterator[Browser]:
     browser.driver.quit()
 
 
-@pytest.fixture(params=[("phone", "light"), ("desktop", "dark")], ids=" ".join)
-def either(request: pytest.FixtureRequest) -> Iterator[Browser]:
+@pytest.fixture(scope="module", params=[(size, scheme) for size in SIZES for scheme in SCHEMES], ids=" ".join)
+def each(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """A browser of each size in each scheme."""
     browser = Browser(*request.param)
     yield browser
     browser.driver.quit()
@@ -231,8 +260,9 @@ def open_votes(browser: Browser, house: House) -> None:
     browser.arrive("saved=1")
 
 
-def test_a_photo_becomes_a_work_is_liked_found_and_deleted(either: Browser, house: House, photo: Path) -> None:
-    browser, driver = either, either.driver
+def test_a_photo_becomes_a_work_is_liked_found_and_deleted(each: Browser, house: House, photo: Path) -> None:
+    browser, driver = each, each.driver
+    browser.requested()
     open_votes(browser, house)
     driver.get(house.url)
     browser.shoot("studio")
@@ -255,11 +285,16 @@ def test_a_photo_becomes_a_work_is_liked_found_and_deleted(either: Browser, hous
     )
     assert float(after[:-1]) == float(before[:-1]) + 10
     browser.shoot("work")
-    # A heart, without a reload, and it lasts.
-    browser.press("button.vote")
-    browser.until(lambda _: browser.find("button.vote").get_attribute("aria-pressed") == "true")
+    # A vote against, then a heart instead, without a reload, and it lasts.
+    for way in ("down", "up"):
+        browser.press(f"button.vote.{way}")
+        browser.until(lambda _, way=way: browser.find(f"button.vote.{way}").get_attribute("aria-pressed") == "true")
+    assert browser.find("button.vote.down [data-count]").text == "0"
     driver.refresh()
-    assert browser.find("button.vote [data-count]").text == "1"
+    assert browser.find("button.vote.up [data-count]").text == "1"
+    for fold in browser.all("details > summary"):
+        fold.send_keys(Keys.ENTER)
+    assert browser.unreachable() == []
     # In the gallery, by its style, opened by keyboard.
     driver.get(f"{house.url}/gallery")
     browser.find('#f-style option[value="waves"]').click()
@@ -271,7 +306,7 @@ def test_a_photo_becomes_a_work_is_liked_found_and_deleted(either: Browser, hous
     browser.arrive("/art/")
     assert driver.current_url == address
     # Deleted, after a question, and gone for good.
-    for fold in browser.all("details > summary"):
+    for fold in browser.all("details:not([open]) > summary"):
         fold.send_keys(Keys.ENTER)
     browser.press("form[data-confirm] button")
     browser.press("#sure [data-yes]")
@@ -323,6 +358,47 @@ def test_a_photo_that_is_none_is_refused_in_a_sentence(browser: Browser, house: 
     browser.shoot("refused")
 
 
+def test_a_photo_comes_by_paste_and_by_drop(browser: Browser, house: House) -> None:
+    driver = browser.driver
+    for way in ("paste", "drop"):
+        driver.get(house.url)
+        driver.execute_async_script(
+            """
+            const [way, done] = arguments;
+            const canvas = new OffscreenCanvas(64, 48);
+            canvas.getContext("2d").fillRect(0, 0, 32, 48);
+            canvas.convertToBlob({ type: "image/png" }).then((blob) => {
+              const data = new DataTransfer();
+              data.items.add(new File([blob], "photo.png", { type: "image/png" }));
+              const options = { bubbles: true, cancelable: true };
+              document.body.dispatchEvent(way === "paste"
+                ? new ClipboardEvent("paste", { ...options, clipboardData: data })
+                : new DragEvent("drop", { ...options, dataTransfer: data }));
+              done();
+            });
+            """,
+            way,
+        )
+        assert browser.find("#drop.filled img").get_attribute("alt") == "Your photo"
+        browser.arrive("photo=")
+    assert browser.complaints() == []
+
+
+def test_the_host_reads_the_diary_and_puts_the_learning_on_hold(browser: Browser, house: House) -> None:
+    driver = browser.driver
+    driver.get(f"{house.url}/diary")
+    pair = browser.all(".pairs img")
+    assert [picture.get_attribute("alt") for picture in pair][:2] == [
+        "The same seeds before the lesson", "The same seeds after the lesson",
+    ]  # fmt: skip
+    assert len(browser.all(".chart rect")) == 2
+    browser.press('form[action="/diary/pause"] button')
+    browser.until(lambda _: browser.find("#apprentice").text == "Pauses")
+    browser.press('form[action="/diary/resume"] button')
+    browser.until(lambda _: browser.find("#apprentice").text == "Rests")
+    assert browser.complaints() == []
+
+
 def test_a_close_look_opens_and_closes_by_keyboard(browser: Browser, house: House) -> None:
     driver = browser.driver
     driver.get(f"{house.url}/paint")
@@ -358,25 +434,14 @@ def test_beyond_loopback_strangers_meet_a_door(browser: Browser, models: Path, t
         house.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", list(SIZES))
-def test_nobody_is_shut_out(house: House, photo: Path, size: str, scheme: str) -> None:
-    browser = Browser(size, scheme)
-    try:
-        browser.driver.get(f"{house.url}/paint?genre=landscape&seed=7")
-        browser.press("button.main")
-        browser.arrive("/art/")
-        for fold in browser.all("details > summary"):
-            fold.send_keys(Keys.ENTER)
-        work = browser.driver.current_url.removeprefix(house.url)
-        found = {work: browser.unreachable()}
-        for page in (
-            "/", "/paint", "/morph", "/gallery", "/queue", "/duel", "/diary", "/me", "/login", "/nowhere", "/host",
-            "/host/models", "/host/settings", "/host/bans", "/host/logs",
-        ):  # fmt: skip
-            browser.driver.get(house.url + page)
-            browser.shoot(page.strip("/").replace("/", "-") or "studio")
-            found[page] = browser.unreachable()
-        assert {page: problems for page, problems in found.items() if problems} == {}
-    finally:
-        browser.driver.quit()
+def test_nobody_is_shut_out(each: Browser, house: House) -> None:
+    found = {}
+    for page in (
+        "/", "/paint", "/morph", "/gallery", "/queue", "/duel", "/diary", "/me", "/login", "/nowhere", "/host",
+        "/host/models", "/host/settings", "/host/bans", "/host/logs",
+    ):  # fmt: skip
+        each.driver.get(house.url + page)
+        each.driver.execute_script("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+        each.shoot(page.strip("/").replace("/", "-") or "studio")
+        found[page] = each.unreachable()
+    assert {page: problems for page, problems in found.items() if problems} == {}

@@ -230,6 +230,13 @@ async def test_a_public_gallery_may_be_looked_at_but_not_touched(serve: Any, stu
     assert response.status == 401
 
 
+@pytest.mark.parametrize(("public", "listed"), [(False, False), (True, True)])
+async def test_search_engines_find_only_what_the_host_opened(serve: Any, public: bool, listed: bool) -> None:
+    browser = (await serve(web_token=TOKEN, web_public=public))()
+    response, text = await browser.get("/robots.txt")
+    assert response.status == 200 and text.endswith("Disallow: /\n") and ("Allow: /gallery" in text) is listed
+
+
 async def test_an_upload_above_the_limit_is_refused_in_a_sentence(serve: Any) -> None:
     browser = (await serve(max_upload_bytes=200_000))()
     await browser.get("/")
