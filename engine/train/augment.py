@@ -25,11 +25,13 @@ class Augmentation:
     hole_size: float  # side of the cutout, as a share of the picture
 
     @classmethod
-    def draw(cls, batch: int, rng: torch.Generator, hole_size: float = 0.2) -> Augmentation:
-        """Draw for ``batch`` pictures from ``rng``."""
+    def draw(
+        cls, batch: int, rng: torch.Generator, hole_size: float = 0.2, device: torch.device | None = None
+    ) -> Augmentation:
+        """Draw for ``batch`` pictures on ``device`` from ``rng``, a generator of the processor."""
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return low + (high - low) * torch.rand(batch, *shape, generator=rng)
+            return low + (high - low) * torch.rand(batch, *shape, generator=rng).to(device)
 
         return cls(
             brightness=uniform(-0.15, 0.15, 1, 1, 1),
@@ -71,7 +73,7 @@ class Augmentation:
 
     def _cut(self, x: Tensor) -> Tensor:
         size = x.shape[2]
-        line = (torch.arange(size) + 0.5) / size
+        line = (torch.arange(size, device=x.device) + 0.5) / size
         inside = (line[None, None] - self.hole[:, :, None]).abs() < self.hole_size / 2  # (B, 2, S)
         mask = inside[:, 0, :, None] & inside[:, 1, None, :]
         return x * (~mask)[:, None]

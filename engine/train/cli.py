@@ -34,10 +34,12 @@ def train(
     resume: Annotated[bool, typer.Option(help="Continue the run where it stopped.")] = False,
     init: Annotated[Path | None, typer.Option(help="Training state or model folder to start from.")] = None,
     snapshot_every: Annotated[int | None, typer.Option(min=1, help="Pictures between two sample sheets.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; torchrun starts one process for each.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default all.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Print all settings and stop.")] = False,
 ) -> None:
     """Train a system on a folder of pictures."""
+    from engine.train import devices
     from engine.train.run import train as run_training
     from engine.train.system import build_config, find_system
 
@@ -56,8 +58,9 @@ def train(
 
     if threads:
         torch.set_num_threads(threads)
+    chosen = devices.choose(device)
     columns = (TextColumn("{task.fields[losses]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
+    with devices.together(chosen), Progress(*columns, disable=not sys.stderr.isatty() or devices.rank() > 0) as bar:
         task = bar.add_task(system, total=config.images, losses=system)
 
         def show(shown: int, losses: dict[str, float]) -> None:
@@ -73,6 +76,7 @@ def train(
             minutes=minutes,
             cpu_minutes=cpu_minutes,
             snapshot_every=snapshot_every,
+            device=chosen,
             on_step=show,
         )
     typer.echo(f"Released to {folder}.", err=True)

@@ -29,7 +29,7 @@ from engine.train.augment import Augmentation
 from engine.train.domains import load_domain
 from engine.train.initial import Initial, read_initial
 from engine.train.state import ema_update
-from engine.train.system import Config, System, system
+from engine.train.system import Config, System, numbers, system
 
 CONTENT_TAP = "conv3_3"
 
@@ -85,8 +85,8 @@ class Cut(System):
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False)}
         rate = config.learning_rate
         self.optimizers = {
-            "G": torch.optim.Adam([*self.G.parameters(), *self.H.parameters()], rate, betas=(0.5, 0.99)),
-            "D": torch.optim.Adam(self.D.parameters(), rate, betas=(0.5, 0.99)),
+            "G": torch.optim.Adam([*self.G.parameters(), *self.H.parameters()], rate, betas=(0.5, 0.99), fused=True),
+            "D": torch.optim.Adam(self.D.parameters(), rate, betas=(0.5, 0.99), fused=True),
         }
 
     @property
@@ -125,9 +125,11 @@ class Cut(System):
         """Paint a batch; D learns to tell it from paintings, G to paint so, with every patch in its place."""
         config = self.config
         self._set_rates()
-        photos = self.source.crops(config.batch, config.crop_size, self.numpy_rng)
-        real = self.target.crops(config.batch, config.crop_size, self.numpy_rng)
-        augment = Augmentation.draw(config.batch, self.torch_rng)
+        photos, real = (
+            side.crops(config.batch, config.crop_size, self.numpy_rng).to(self.device)
+            for side in (self.source, self.target)
+        )
+        augment = Augmentation.draw(config.batch, self.torch_rng, device=self.device)
         with self.autocast():
             painted = self.G.paint_freely(photos)
 
@@ -159,7 +161,7 @@ class Cut(System):
         self.optimizers["G"].step()
         steps = self.images / config.batch
         ema_update(self.averages["G"], self.G, min(config.ema, (1 + steps) / (10 + steps)))
-        return {name: value.item() for name, value in told.items()} | {"D": loss_d.item()}
+        return numbers(told | {"D": loss_d})
 
     def _contrast(self, painted: Tensor, photos: Tensor) -> Tensor:
         """Tell each patch of the painting from others of its photo; the painting is seen in a mirror half the time."""

@@ -22,7 +22,7 @@ from engine.errors import InvalidRequest
 from engine.train.cut import grid
 from engine.train.domains import load_domain
 from engine.train.state import ema_update
-from engine.train.system import Config, System, system
+from engine.train.system import Config, System, numbers, system
 
 
 class CycleGANConfig(Config):
@@ -127,10 +127,10 @@ class CycleGAN(System):
         self.networks = {"G": self.G, "F": self.F, "D_Y": self.D_Y, "D_X": self.D_X,
                          "pool_Y": self.pool_Y, "pool_X": self.pool_X}  # fmt: skip
         self.averages = {name: copy.deepcopy(self.networks[name]).requires_grad_(False).eval() for name in ("G", "F")}
-        rate = config.learning_rate
+        sides = {"G": (self.G, self.F), "D": (self.D_Y, self.D_X)}
         self.optimizers = {
-            "G": torch.optim.Adam([*self.G.parameters(), *self.F.parameters()], rate, betas=(0.5, 0.999)),
-            "D": torch.optim.Adam([*self.D_Y.parameters(), *self.D_X.parameters()], rate, betas=(0.5, 0.999)),
+            name: torch.optim.Adam(nn.ModuleList(both).parameters(), config.learning_rate, (0.5, 0.999), fused=True)
+            for name, both in sides.items()
         }
 
     @property
@@ -144,13 +144,16 @@ class CycleGAN(System):
         config = self.config
         self._set_rates()
         discriminator_loss, generator_loss = losses.ADVERSARIAL[config.adversarial]
-        x = self.photos.crops(config.batch, config.crop_size, self.numpy_rng)
-        y = self.paintings.crops(config.batch, config.crop_size, self.numpy_rng)
+        x, y = (
+            side.crops(config.batch, config.crop_size, self.numpy_rng).to(self.device)
+            for side in (self.photos, self.paintings)
+        )
 
         # There, back, and what is already there.
         self._critics_learn(False)
         with self.autocast():
-            fake_y, fake_x = self.G.paint_freely(x), self.F.paint_freely(y)  # type: ignore[operator]
+            fake_y, same_y = self._paint(self.G, x, y)
+            fake_x, same_x = self._paint(self.F, y, x)
             back_x = self.F.paint_freely(self._noisy(fake_y))  # type: ignore[operator]
             back_y = self.G.paint_freely(self._noisy(fake_x))  # type: ignore[operator]
             told = {
@@ -160,7 +163,6 @@ class CycleGAN(System):
                 "overflow": losses.overflow(fake_y).mean() + losses.overflow(fake_x).mean(),
             }
             if config.identity:
-                same_y, same_x = self.G.paint_freely(y), self.F.paint_freely(x)  # type: ignore[operator]
                 told["identity"] = losses.absolute(same_y, y) + losses.absolute(same_x, x)
         loss = told["G"] + told["F"] + config.cycle * told["cycle"] + 100 * told["overflow"]
         if config.identity:
@@ -174,8 +176,8 @@ class CycleGAN(System):
         with self.autocast():
             shown_y = self.pool_Y(fake_y.detach(), self.numpy_rng)
             shown_x = self.pool_X(fake_x.detach(), self.numpy_rng)
-            told["D_Y"] = discriminator_loss(self.D_Y(y).float(), self.D_Y(shown_y).float())
-            told["D_X"] = discriminator_loss(self.D_X(x).float(), self.D_X(shown_x).float())
+            told["D_Y"] = discriminator_loss(*self._judge(self.D_Y, y, shown_y))
+            told["D_X"] = discriminator_loss(*self._judge(self.D_X, x, shown_x))
         self.optimizers["D"].zero_grad(set_to_none=True)
         (told["D_Y"] + told["D_X"]).backward()
         self.optimizers["D"].step()
@@ -183,10 +185,24 @@ class CycleGAN(System):
         steps = self.images / config.batch
         for name, average in self.averages.items():
             ema_update(average, self.networks[name], min(config.ema, (1 + steps) / (10 + steps)))
-        return {name: value.item() for name, value in told.items()}
+        return numbers(told)
+
+    def _paint(self, net: nn.Module, there: Tensor, already: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what ``net`` makes of both batches; of the second nothing new where no identity is asked for."""
+        if not self.config.identity:
+            return net.paint_freely(there), already  # type: ignore[operator]
+        if self.net_config.get("norm") == "batch":  # whose moments are those of one domain
+            return net.paint_freely(there), net.paint_freely(already)  # type: ignore[operator]
+        return net.paint_freely(torch.cat([there, already])).split(len(there))  # type: ignore[operator]
+
+    def _judge(self, critic: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what ``critic`` says of both, in one pass where no norm mixes them."""
+        if self.config.critic_norm == "batch":
+            return critic(real).float(), critic(fake).float()
+        return critic(torch.cat([real, fake])).float().split(len(real))
 
     def _noisy(self, fake: Tensor) -> Tensor:
-        return fake + self.config.noise * torch.randn(fake.shape, generator=self.torch_rng)
+        return fake + self.config.noise * torch.randn(fake.shape, generator=self.torch_rng).to(self.device)
 
     def _critics_learn(self, yes: bool) -> None:
         self.D_Y.requires_grad_(yes)

@@ -18,7 +18,7 @@ from engine.errors import InvalidRequest, UnknownName
 from engine.nets.dcgan import DCGANGenerator
 from engine.train.cut import grid
 from engine.train.state import ema_update
-from engine.train.system import Config, System, system
+from engine.train.system import Config, System, numbers, system
 
 
 class DCGANConfig(Config):
@@ -66,7 +66,7 @@ class DCGAN(System):
         self.networks = {"G": self.G, "D": self.D}
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False).eval()}
         self.optimizers = {
-            name: torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.999))
+            name: torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.999), fused=True)
             for name, net in self.networks.items()
         }
         self.fixed_z = torch.randn(48, config.z_dim, generator=torch.Generator().manual_seed(2026))
@@ -93,13 +93,14 @@ class DCGAN(System):
         config, count = self.config, self.config.batch
         real = self.pictures.batch(self.rows[self.numpy_rng.integers(len(self.rows), size=count)])
         mirror = torch.from_numpy(self.numpy_rng.random(count) < 0.5)[:, None, None, None]
-        real = torch.where(mirror, real.flip(3), real).contiguous(memory_format=torch.channels_last)
-        z = torch.randn(count, config.z_dim, generator=self.torch_rng)
-        genre = torch.ones(count, len(self.genres)) / len(self.genres)
+        real = torch.where(mirror, real.flip(3), real).to(self.device, memory_format=torch.channels_last)
+        z = torch.randn(count, config.z_dim, generator=self.torch_rng).to(self.device)
+        genre = torch.ones(count, len(self.genres), device=self.device) / len(self.genres)
         real_label = 1 - config.softness * torch.rand(count, generator=self.torch_rng)
         fake_label = config.softness * torch.rand(count, generator=self.torch_rng)
         if self.numpy_rng.random() < config.swaps:
             real_label, fake_label = fake_label, real_label
+        real_label, fake_label = real_label.to(self.device), fake_label.to(self.device)
 
         with self.autocast():
             fake = self.G(z, genre)
@@ -117,7 +118,7 @@ class DCGAN(System):
         self.optimizers["G"].step()
         steps = self.images / count
         ema_update(self.averages["G"], self.G, min(config.ema, (1 + steps) / (10 + steps)))
-        return {"D": loss_d.item(), "G": loss_g.item()}
+        return numbers({"D": loss_d, "G": loss_g})
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:

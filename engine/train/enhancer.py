@@ -29,7 +29,7 @@ from engine.errors import InvalidRequest
 from engine.nets.enhancer import SCALES, Enhancer
 from engine.nets.vgg import load_vgg
 from engine.train.state import ema_update
-from engine.train.system import Config, System, system
+from engine.train.system import Config, System, numbers, system
 
 log = logging.getLogger(__name__)
 SOURCES = {"paintings": 0.4, "styles": 0.35, "photos": 0.25}  # folder of the data -> share of the crops
@@ -84,8 +84,8 @@ class EnhancerSystem(System):
         averages = (copy.deepcopy(self.G).requires_grad_(False) for _ in range(2))
         self.averages = dict(zip(("G", "plain"), averages, strict=True))  # plain: as stage 1 left it
         self.optimizers = {
-            "G": torch.optim.Adam(self.G.parameters(), config.learning_rate, betas=(0.9, 0.99)),
-            "D": torch.optim.Adam(self.D.parameters(), config.critic_rate, betas=(0.0, 0.99)),
+            "G": torch.optim.Adam(self.G.parameters(), config.learning_rate, betas=(0.9, 0.99), fused=True),
+            "D": torch.optim.Adam(self.D.parameters(), config.critic_rate, betas=(0.0, 0.99), fused=True),
         }
 
     @property
@@ -102,7 +102,7 @@ class EnhancerSystem(System):
         scale = SCALES[int(self.numpy_rng.integers(len(SCALES)))]
         target = torch.cat([self._crop() for _ in range(config.batch)])
         small = torch.cat([self._harm(picture[None], scale) for picture in target])
-        target, small = (x.contiguous(memory_format=torch.channels_last) for x in (target, small))
+        target, small = (x.to(self.device, memory_format=torch.channels_last) for x in (target, small))
 
         with self.autocast():
             drawn = self.G.draw(small, scale)
@@ -129,7 +129,7 @@ class EnhancerSystem(System):
         steps = self.images / config.batch
         for name in ("G",) if second else ("G", "plain"):
             ema_update(self.averages[name], self.G, min(config.ema, (1 + steps) / (10 + steps)))
-        return {name: value.item() for name, value in told.items()}
+        return numbers(told)
 
     def _train_critic(self, drawn: Tensor, target: Tensor) -> Tensor:
         self.D.requires_grad_(True)

@@ -26,7 +26,7 @@ from engine.nets.gangogh import RESOLUTION, GANGoghDiscriminator, GANGoghGenerat
 from engine.train.cut import grid
 from engine.train.dcgan import genres_of
 from engine.train.state import ema_update
-from engine.train.system import Config, System, system
+from engine.train.system import Config, System, numbers, system
 
 HELD_OUT = 10  # one painting of so many is kept for the genre accuracy
 MEASURED = 64  # held-out paintings looked at while training
@@ -73,7 +73,7 @@ class GANGogh(System):
         self.networks = {"G": self.G, "D": self.D}
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False).eval()}
         self.optimizers = {
-            name: torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.9))
+            name: torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.9), fused=True)
             for name, net in self.networks.items()
         }
         self.fixed_z = torch.randn(8, self.G.z_dim, generator=torch.Generator().manual_seed(2026))
@@ -116,15 +116,15 @@ class GANGogh(System):
     def step(self) -> dict[str, float]:
         """Teach the critic a batch; at every fifth batch, once it knows something, teach the generator too."""
         config = self.config
-        real, genre = self._batch()
-        z = torch.randn(config.batch, self.G.z_dim, generator=self.torch_rng)
+        real, genre = (each.to(self.device) for each in self._batch())
+        z = torch.randn(config.batch, self.G.z_dim, generator=self.torch_rng).to(self.device)
         with torch.no_grad():
             fake = self.G(z, genre)
 
         # D learns: Wasserstein distance, gradient penalty, and genres of real paintings.
         on_real, classes = self.D(real)
         on_fake, _ = self.D(fake)
-        share = torch.rand(config.batch, 1, 1, 1, generator=self.torch_rng)
+        share = torch.rand(config.batch, 1, 1, 1, generator=self.torch_rng).to(self.device)
         told = {
             "D": losses.wasserstein(on_real, on_fake),
             "penalty": losses.gradient_penalty(lambda x: self.D(x)[0], real, fake, share),
@@ -139,7 +139,8 @@ class GANGogh(System):
         turn = self.images // config.batch + 1
         if self.images >= config.pretrain and turn % config.critic_steps == 0:
             self.D.requires_grad_(False)
-            value, classes = self.D(self.G(torch.randn(z.shape, generator=self.torch_rng), genre))
+            other_z = torch.randn(z.shape, generator=self.torch_rng).to(self.device)
+            value, classes = self.D(self.G(other_z, genre))
             told["G"], told["genre of fakes"] = -value.mean(), losses.genre_loss(classes, genre)
             self.optimizers["G"].zero_grad(set_to_none=True)
             (told["G"] + config.classes * told["genre of fakes"]).backward()
@@ -147,7 +148,7 @@ class GANGogh(System):
             self.D.requires_grad_(True)
             steps = (self.images - config.pretrain) / (config.batch * config.critic_steps)
             ema_update(self.averages["G"], self.G, min(config.ema, (1 + steps) / (10 + steps)))
-        found = {name: value.item() for name, value in told.items()}
+        found = numbers(told)
         if turn % 50 == 0 and len(self.held_out):
             found["genre accuracy"] = self.genre_accuracy(self.held_out[:: max(1, len(self.held_out) // MEASURED)])
         return found
@@ -157,8 +158,8 @@ class GANGogh(System):
         """Return the share of the paintings ``rows`` (N, 2: row, label) whose genre the discriminator names."""
         right = 0
         for part in np.array_split(rows, max(1, len(rows) // 64)):
-            _, classes = self.D(self.pictures.batch(part[:, 0]))
-            right += int((classes.argmax(1).numpy() == part[:, 1]).sum())
+            _, classes = self.D(self.pictures.batch(part[:, 0]).to(self.device))
+            right += int((classes.argmax(1).cpu().numpy() == part[:, 1]).sum())
         return right / len(rows)
 
     # Showing and releasing

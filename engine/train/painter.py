@@ -28,7 +28,7 @@ from engine.nets.efficientnet import load_lite
 from engine.nets.painter import Painter, ProjectedDiscriminator
 from engine.train.augment import Augmentation
 from engine.train.state import ema_update
-from engine.train.system import Config, System, system
+from engine.train.system import Config, System, numbers, system
 
 # Genres with enough pictures and few nudes in the data sets at hand; religious and mythological works are left out
 # because a public bot should not have to screen them.
@@ -105,8 +105,10 @@ class PainterSystem(System):
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False)}
         heads = [p for p in self.D.parameters() if p.requires_grad]
         self.optimizers = {
-            "G": torch.optim.Adam([*self.G.parameters(), *self.E.parameters()], config.memory_rate, betas=(0.5, 0.99)),
-            "D": torch.optim.Adam(heads, config.learning_rate, betas=(0.0, 0.99)),
+            "G": torch.optim.Adam(
+                [*self.G.parameters(), *self.E.parameters()], config.memory_rate, betas=(0.5, 0.99), fused=True
+            ),
+            "D": torch.optim.Adam(heads, config.learning_rate, betas=(0.0, 0.99), fused=True),
         }
         fixed = torch.Generator().manual_seed(2026)
         self.fixed_z = torch.randn(8, self.G.z_dim, generator=fixed)
@@ -163,17 +165,17 @@ class PainterSystem(System):
         config = self.config
         alone = self.images < config.memory
         self._set_rates(alone)
-        real, genre, told = self._batch()
+        real, genre, told = (each.to(self.device) for each in self._batch())
         remembered = config.batch if alone else config.batch // 2
 
         # Draw z: from memory, and from the prior.
         mean, log_variance = self.E(told[:remembered])
-        noise = torch.randn(config.batch, self.G.z_dim, generator=self.torch_rng)
+        noise = torch.randn(config.batch, self.G.z_dim, generator=self.torch_rng).to(self.device)
         z = torch.cat([mean + noise[:remembered] * (log_variance / 2).exp(), noise[remembered:]])
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
 
         # Paint, and let the frozen features look at both with the same augmentation.
-        augment = Augmentation.draw(config.batch, self.torch_rng)
+        augment = Augmentation.draw(config.batch, self.torch_rng, device=self.device)
         with self.autocast():
             fake = self.G(z, genre)
             with torch.no_grad():
@@ -216,7 +218,7 @@ class PainterSystem(System):
         steps = self.images / config.batch
         ema_update(self.averages["G"], self.G, min(config.ema, (1 + steps) / (10 + steps)))
         told_losses |= {"likeness": likeness.detach(), "kl": kl.detach()}
-        return {name: value.item() for name, value in told_losses.items()}
+        return numbers(told_losses)
 
     def _set_rates(self, alone: bool) -> None:
         config = self.config

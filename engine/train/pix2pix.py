@@ -23,7 +23,7 @@ from engine.errors import InvalidRequest
 from engine.nets.unet import UNet
 from engine.train.cut import grid
 from engine.train.state import ema_update
-from engine.train.system import Config, System, system
+from engine.train.system import Config, System, numbers, system
 
 
 class Pix2PixConfig(Config):
@@ -75,7 +75,7 @@ class Pix2Pix(System):
         self.networks = {"G": self.G, "D": self.D}
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False).eval()}
         self.optimizers = {
-            name: torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.999))
+            name: torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.999), fused=True)
             for name, net in self.networks.items()
         }
 
@@ -98,7 +98,7 @@ class Pix2Pix(System):
 
     def step(self) -> dict[str, float]:
         """D learns to tell true pairs from painted ones, G to paint what is wanted and passes for it."""
-        given, wanted = self._batch()
+        given, wanted = (each.to(self.device) for each in self._batch())
         left = 1 - self.images / self.config.images  # the rate falls linearly in the second half, as published
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
@@ -121,7 +121,7 @@ class Pix2Pix(System):
         self.optimizers["G"].step()
         steps = self.images / self.config.batch
         ema_update(self.averages["G"], self.G, min(self.config.ema, (1 + steps) / (10 + steps)))
-        return {"D": loss_d.item(), "G": adversarial.item(), "L1": absolute.item()}
+        return numbers({"D": loss_d, "G": adversarial, "L1": absolute})
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:

@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from PIL import Image
 import engine
 from engine.checkpoints import save_tensors
 from engine.errors import GanvasError, InvalidRequest
+from engine.train import devices
 from engine.train.initial import read_initial
 from engine.train.page import write_page
 from engine.train.state import StateNotSaved, load_state, save_state
@@ -52,6 +53,7 @@ def train(
     cpu_minutes: float | None = None,
     checkpoint_minutes: float = 4.0,
     snapshot_every: int | None = None,
+    device: torch.device = torch.device("cpu"),  # noqa: B008 (a plain value)
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Path:
     """Train until ``config.images`` are shown or the time is over; return the released model's folder.
@@ -63,6 +65,7 @@ def train(
         minutes: a budget by the clock.
         cpu_minutes: a budget of processor time, preparations included: the same on a busy machine as on a quiet one.
         snapshot_every: images between sheets; None makes them sparser as the run grows.
+        device: where to compute; several processes that call this within ``devices.together`` train one model.
         on_step: called with the images shown and the losses after each step.
 
     Raises:
@@ -72,9 +75,10 @@ def train(
     """
     # Set up the run.
     cpu_started = time.process_time()
+    first = devices.rank() == 0  # of several processes, the one that writes
     state_file = run / "state.safetensors"
     card: dict[str, Any] = {"system": kind.name, "config": config.model_dump(mode="json")}
-    card |= {"engine": engine.__version__, "code": code_version(), "seed": config.seed}
+    card |= {"engine": engine.__version__, "code": code_version(), "seed": config.seed, "processes": devices.world()}
     if resume:
         _check_same(kind, run, card)
     elif state_file.exists():
@@ -82,34 +86,36 @@ def train(
     start = read_initial(initial) if initial is not None else None
     (run / "sheets").mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    system = kind(config, data, run.parent / "cache")
+    with devices.first_alone():
+        system = kind(config, data, run.parent / "cache")
     card["data"] = system.data_digest
     state: dict[str, Any] = {}
     if resume:
         state = load_state(state_file)
     elif start is not None and _same_training(kind, start.state.get("run"), card):
         state = start.state  # moved here from another machine
+    system.move(device)
     if state:
         system.load(state)
     elif start is not None:
         system.start_from(start)
+    devices.train_alike(system)
     cpu_before = state.get("seconds", 0.0) - cpu_started
-    _keep_rows(run / "log.jsonl", system.images)
-    (run / "run.json").write_text(json.dumps(card, indent=2))
+    if first:
+        _keep_rows(run / "log.jsonl", system.images)
+        (run / "run.json").write_text(json.dumps(card, indent=2))
 
     # Train.
-    from torch.utils.tensorboard import SummaryWriter  # slow to import
-
     started = saved = time.monotonic()
     start_images, next_sheet = system.images, _next_sheet(system.images, snapshot_every)
     told: dict[str, list[float]] = {}
     steps = 0
-    board = SummaryWriter(run / "tensorboard", purge_step=system.images + 1 if state else None)
-    with board, open(run / "log.jsonl", "a") as journal, _asked_to_stop() as stop:
-        while system.images < config.images and not stop.is_set():
+    with _Journal(run, system.images if state else None) if first else nullcontext() as journal, _signals() as stop:
+        while system.images < config.images:
             losses = system.step()
             if not all(math.isfinite(value) for value in losses.values()):
                 raise TrainingDiverged(f"{losses} after {system.images} images; the last good state is kept.")
+            devices.follow_first(system)
             system.images += config.batch
             steps += 1
             for name, value in losses.items():
@@ -118,31 +124,29 @@ def train(
                 on_step(system.images, losses)
 
             now = time.monotonic()
-            if steps % 50 == 0:
+            if journal and steps % 50 == 0:
                 means = {name: sum(values) / len(values) for name, values in told.items()}
                 told.clear()
-                speed = (system.images - start_images) / (now - started)
-                row = {"images": system.images, "images/s": round(speed, 2)} | means
-                row |= {"cpu_seconds": round(cpu_before + time.process_time(), 1)}
-                journal.write(json.dumps(row) + "\n")
-                journal.flush()
-                for name, value in row.items():
-                    board.add_scalar(name, value, system.images)
-            if system.images >= next_sheet:
+                speed = {"images/s": round((system.images - start_images) / (now - started), 2)}
+                spent = {"cpu_seconds": round(cpu_before + time.process_time(), 1)}
+                journal.write({"images": system.images} | speed | means | spent)
+            if first and system.images >= next_sheet:
                 _save_sheet(system, run)
                 next_sheet = _next_sheet(system.images, snapshot_every)
-            if now - saved > 60 * checkpoint_minutes:
+            if first and now - saved > 60 * checkpoint_minutes:
                 try:
                     save_state(_whole_state(system, card, cpu_before + time.process_time()), state_file)
                 except StateNotSaved as error:
                     log.warning("%s The training goes on.", error)
                 saved = now
-            if minutes is not None and now - started > 60 * minutes:
-                break
-            if cpu_minutes is not None and time.process_time() - cpu_started > 60 * cpu_minutes:
+            late = minutes is not None and now - started > 60 * minutes
+            late |= cpu_minutes is not None and time.process_time() - cpu_started > 60 * cpu_minutes
+            if devices.anybody(late or stop.is_set(), device):
                 break
 
     # Save, show and release.
+    if not first:
+        return run / "release"
     if stop.is_set():
         log.warning("interrupted after %d images; saving", system.images)
     seconds = cpu_before + time.process_time()
@@ -163,8 +167,31 @@ def code_version() -> str:
         return engine.__version__
 
 
+class _Journal:
+    """The rows of a run: lines of log.jsonl, and TensorBoard's events."""
+
+    def __init__(self, run: Path, purge_from: int | None) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        self.board = SummaryWriter(run / "tensorboard", purge_step=None if purge_from is None else purge_from + 1)
+        self.rows = run / "log.jsonl"
+
+    def __enter__(self) -> _Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.board.close()
+
+    def write(self, row: dict[str, float]) -> None:
+        """Write ``row``, which says after how many "images" it was."""
+        with self.rows.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, value in row.items():
+            self.board.add_scalar(name, value, row["images"])
+
+
 @contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
+def _signals() -> Iterator[threading.Event]:
     """Yield an event that Ctrl-C or SIGTERM sets, so that a run ends after a whole step; a second one ends it at once.
 
     Signals are heard also where a shell started the run in the background, which makes it ignore SIGINT.
@@ -195,14 +222,16 @@ def release(system: System, run: Path, seconds: float) -> Path:
     """
     name = re.sub(r"[^a-z0-9._-]+", "-", run.resolve().name.lower()).strip("._-")[:56] or system.name
     shared: dict[str, Any] = {"kind": system.kind, "system": system.name}
-    shared |= {"images_seen": system.images, "cpu_hours": round(seconds / 3600, 2)}
+    shared |= {"images_seen": devices.world() * system.images, "cpu_hours": round(seconds / 3600, 2)}
     sheet = Image.open(run / "sheets" / f"{system.images:08d}.png")
     sheet.thumbnail((1024, 1024))
     preview = io.BytesIO()
     sheet.save(preview, "WEBP", quality=85)
-    tensors, card = system.release()
+    with system.on_processor():
+        tensors, card = system.release()
+        way_back = system.release_inverse()
     card = {"name": name} | shared | card
-    if way_back := system.release_inverse():
+    if way_back:
         card["inverse"] = f"{name}-inverse"
         inverse = {"name": card["inverse"]} | shared | way_back[1] | {"inverse": name}
         save_tensors(inverse, way_back[0], run / "release-inverse", preview=preview.getvalue())
@@ -262,5 +291,6 @@ def _next_sheet(images: int, every: int | None) -> int:
 
 def _save_sheet(system: System, run: Path) -> None:
     path = run / "sheets" / f"{system.images:08d}.png"
-    Image.fromarray(system.sheet()).save(path)
+    with system.on_processor():
+        Image.fromarray(system.sheet()).save(path)
     write_page(run)

@@ -75,7 +75,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def _strip(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors[path] = value.detach().contiguous().clone()
+        tensors[path] = value.detach().cpu().contiguous().clone()
         return {"tensor": path}
     if isinstance(value, dict):
         # Keys may be numbers (optimizer states count their parameters), which JSON would turn into text.

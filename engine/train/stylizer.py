@@ -29,9 +29,10 @@ from engine import losses, nets
 from engine.data.paintings import find_pictures, load_pictures
 from engine.nets.stylenet import StyleNet
 from engine.nets.vgg import load_vgg
+from engine.train import devices
 from engine.train.initial import Initial
 from engine.train.state import ema_update
-from engine.train.system import Config, System, system
+from engine.train.system import Config, System, numbers, system
 from engine.train.teacher import LOOKS, SIDE, Teacher
 
 STYLE_TAPS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
@@ -135,8 +136,10 @@ class Stylizer(System):
         self.averages = {"G": copy.deepcopy(net).requires_grad_(False), "offsets": copy.deepcopy(self.offsets)}
         trained = [p for p in net.parameters() if p.requires_grad]
         self.optimizers = {
-            "G": torch.optim.Adam(trained, config.learning_rate, betas=(0.9, 0.99)),
-            "offsets": torch.optim.Adam(self.offsets.parameters(), ROWS * config.learning_rate, betas=(0.9, 0.99)),
+            "G": torch.optim.Adam(trained, config.learning_rate, betas=(0.9, 0.99), fused=True),
+            "offsets": torch.optim.Adam(
+                self.offsets.parameters(), ROWS * config.learning_rate, betas=(0.9, 0.99), fused=True
+            ),
         }
 
     @property
@@ -152,7 +155,7 @@ class Stylizer(System):
         known = self._found.get(path)
         if known is None:
             with self.autocast():
-                known = self._found[path] = Style(self.net.style_readings(_read(path, READ)))
+                known = self._found[path] = Style(self.net.style_readings(_read(path, READ).to(self.device)))
         if lesson and known.taught is None and self.teacher:
             known.taught = self.teacher.read(_read(path, READ))
         if not lesson and known.coarse is None:
@@ -163,7 +166,7 @@ class Stylizer(System):
 
     def _moments(self, picture: Tensor) -> Moments:
         with self.autocast():
-            taps = self.vgg(picture.to(memory_format=torch.channels_last))
+            taps = self.vgg(picture.to(self.device, memory_format=torch.channels_last))
         return {tap: losses.moments(taps[tap]) for tap in STYLE_TAPS}
 
     def _choose(self, arbitrary: float, looks: bool) -> tuple[Path | None, int | None]:
@@ -179,9 +182,9 @@ class Stylizer(System):
 
     def _vector(self, path: Path | None, row: int | None) -> Tensor:
         """Return the style vector (1, S) with its gradient."""
-        vector = torch.zeros(1, self.offsets.table.shape[1])
+        vector = torch.zeros(1, self.offsets.table.shape[1], device=self.device)
         if path is not None:
-            vector = vector + self.net.encode_readings(self.style(path).readings)
+            vector = vector + self.net.encode_readings(self.style(path).readings.to(self.device))
         return vector if row is None else vector + self.offsets.table[row]
 
     def _standardise_readings(self) -> None:
@@ -210,13 +213,13 @@ class Stylizer(System):
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         length = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        if length.isfinite():  # an empty photo has no gradient worth following
+        if not devices.anybody(not length.isfinite(), self.device):  # an empty photo has no gradient worth following
             for optimizer in self.optimizers.values():
                 optimizer.step()
         decay = min(0.999, (1 + self.images / config.batch) / (10 + self.images / config.batch))
         for name, average in self.averages.items():
             ema_update(average, self.networks[name], decay)
-        return {name: value.item() for name, value in told.items()}
+        return numbers(told)
 
     def _lesson(self, *, looks_only: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Every photo in a style of its own; the teacher's pixels, and sharpness and texture in a quarter of them."""
@@ -228,7 +231,9 @@ class Stylizer(System):
         vectors = torch.cat([self._vector(path, row) for path, row in chosen])
         with ThreadPoolExecutor(2) as pool:  # the teacher's networks leave Python's lock alone
             pairs = list(pool.map(self._show, self._crops(), chosen, corners))
-        photo, target = (torch.cat(half).to(memory_format=torch.channels_last) for half in zip(*pairs, strict=True))
+        photo, target = (
+            torch.cat(half).to(self.device, memory_format=torch.channels_last) for half in zip(*pairs, strict=True)
+        )
         painted = self.net.paint_freely(photo, vectors)
         told = {"copy": (painted - target).abs().mean()}
         seen, original = self._view(painted, target, fine=True)
@@ -260,7 +265,7 @@ class Stylizer(System):
     def _practice(self) -> tuple[Tensor, dict[str, Tensor]]:
         """All photos in one style, judged by perceptual losses."""
         config = self.config
-        photos = self._crops()
+        photos = self._crops().to(self.device)
         fine = bool(self.numpy_rng.random() < 0.5)
         path, row = self._choose(0.0 if fine else 2 * config.arbitrary, looks=False)
         assert path is not None
@@ -312,7 +317,7 @@ class Stylizer(System):
         assert isinstance(average, StyleNet) and isinstance(offsets, Offsets)
         table = offsets.table.clone()
         readings = torch.cat([self.style(self.files[name]).readings for name in self.pictures])
-        table[: len(self.pictures)] += average.encode_readings(readings)
+        table[: len(self.pictures)] += average.encode_readings(readings.to(self.device))
         return table
 
     @torch.no_grad()
@@ -323,7 +328,7 @@ class Stylizer(System):
         if self.paintings:
             strangers = [self.paintings[i * len(self.paintings) // 5] for i in (1, 3)]
             readings = torch.cat([self.style(path).readings for path in strangers])
-            table = torch.cat([table, net.encode_readings(readings)])  # type: ignore[operator]
+            table = torch.cat([table, net.encode_readings(readings.to(self.device))])  # type: ignore[operator]
         rows = []
         for row in np.linspace(0, len(self.photos) - 1, 5).astype(int):
             photo = self.photos.batch(np.array([row])).to(memory_format=torch.channels_last)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_origin
 
@@ -48,7 +49,8 @@ class System(ABC):
 
     A subclass fills ``networks``, ``averages`` (EMA copies) and ``optimizers`` in ``__init__``; all three and the two
     random generators are saved and restored by the loop.  Randomness comes only from ``self.torch_rng`` (or
-    ``torch.default_generator``, also saved) and ``self.numpy_rng``.
+    ``torch.default_generator``, also saved) and ``self.numpy_rng``.  Pictures and noise are drawn on the processor;
+    ``step`` sends them to ``self.device``, where the loop has put all networks.
     """
 
     name: ClassVar[str]
@@ -65,7 +67,32 @@ class System(ABC):
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.torch_rng = torch.Generator().manual_seed(config.seed)
         self.numpy_rng = np.random.default_rng(config.seed)
+        self.device = torch.device("cpu")  # of the networks, where steps compute
         self.dtype = torch.bfloat16 if config.bf16 and has_bf16() else torch.float32
+
+    def move(self, device: torch.device) -> None:
+        """Put all networks on ``device``, where the following steps compute."""
+        self.device = device
+        if device.type == "cuda":
+            sound = self.config.bf16 and torch.cuda.is_bf16_supported()
+            self.dtype = torch.bfloat16 if sound else torch.float32
+        for net in self._modules():
+            net.to(device)
+
+    @contextmanager
+    def on_processor(self) -> Iterator[None]:
+        """Show and release where pictures and fixed latents are; then everything goes back to its device."""
+        device = self.device
+        if device.type != "cpu":
+            self.move(torch.device("cpu"))
+        yield
+        if device.type != "cpu":
+            self.move(device)
+
+    def _modules(self) -> list[nn.Module]:
+        """Return the networks, their averages and whatever else a step looks through."""
+        other = [value for value in vars(self).values() if isinstance(value, nn.Module)]
+        return [*self.networks.values(), *self.averages.values(), *other]
 
     @property
     @abstractmethod
@@ -90,7 +117,7 @@ class System(ABC):
 
     def autocast(self) -> torch.autocast:
         """Return the context in which networks run."""
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
 
     def state(self) -> dict[str, Any]:
         """Return all that an exact resume needs."""
@@ -115,6 +142,13 @@ class System(ABC):
             net.load_state_dict(state["averages"][name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+            for (
+                parameter,
+                moments,
+            ) in optimizer.state.items():  # fused Adam takes their memory to lie as the weights' does
+                for key, value in moments.items():
+                    if value.shape == parameter.shape:
+                        moments[key] = torch.empty_like(parameter).copy_(value)
         self.torch_rng.set_state(state["rng"]["torch"])
         torch.set_rng_state(state["rng"]["global"])
         self.numpy_rng.bit_generator.state = state["rng"]["numpy"]
@@ -184,6 +218,11 @@ def build_config(kind: type[System], preset: str | None = None, overrides: dict[
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InvalidRequest(f"{where} is {first['input']!r}: {first['msg'].lower()}.") from error
+
+
+def numbers(told: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Return scalars as numbers: all at once, so that a GPU is waited for only once a step."""
+    return dict(zip(told, torch.stack([value.detach().float() for value in told.values()]).tolist(), strict=True))
 
 
 def has_bf16() -> bool:

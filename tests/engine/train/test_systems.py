@@ -283,7 +283,7 @@ def test_the_journal_tells_each_image_once_after_a_resume(data: Path, tmp_path: 
 def test_a_run_tells_what_it_was_made_of(data: Path, tmp_path: Path) -> None:
     run_to_end("dcgan", data, tmp_path / "run", 50)
     card = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert {"system", "config", "engine", "code", "seed", "data"} == card.keys()
+    assert {"system", "config", "engine", "code", "seed", "processes", "data"} == card.keys()
     assert card["code"] == code_version() and card["seed"] == 0 and len(card["data"]) == 64
     row = json.loads((tmp_path / "run" / "log.jsonl").read_text())
     assert 0 < row["cpu_seconds"] < 100
@@ -344,6 +344,25 @@ def test_a_state_moved_elsewhere_goes_on_exactly(data: Path, home: Path) -> None
     run_to_end("gangogh", data, home / "moved", 6, stop_after=3, checkpoint_minutes=0)
     rest = run_to_end("gangogh", data, home / "there", 6, initial=home / "moved" / "state.safetensors")
     assert rest == whole[3:]
+
+
+def test_an_exported_training_state_goes_on_exactly_in_an_empty_home(
+    data: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_to_end("dcgan", data, home / "at-once", 6)
+    run_to_end("dcgan", data, home / "abroad", 6, stop_after=3, checkpoint_minutes=0)
+    run_to_end("dcgan", data, home / "abroad", 3, resume=True)  # nothing is left of three steps: it releases
+    (home / "abroad" / "release" / "samples").mkdir()
+    (home / "abroad" / "release" / "samples" / "landscape.webp").write_bytes(b"a picture")
+    monkeypatch.setenv("GANVAS_MODELS", str(tmp_path / "here"))
+    checkpoints.import_model(home / "abroad" / "release")
+    parcel = checkpoints.export("abroad", tmp_path / "parcel.zip", with_training_state=True)
+    monkeypatch.setenv("GANVAS_MODELS", str(tmp_path / "there"))
+    card = checkpoints.import_model(parcel)
+    assert (card.folder / "samples" / "landscape.webp").read_bytes() == b"a picture"
+    middle = run_to_end("dcgan", data, home / "back", 6, initial=Path("abroad"), stop_after=2, checkpoint_minutes=0)
+    rest = run_to_end("dcgan", data, home / "back", 6, resume=True)
+    assert middle + rest == whole[3:]
 
 
 def test_init_gives_weights_to_a_new_run(data: Path, home: Path) -> None:
