@@ -41,7 +41,7 @@ def create_app(studio: Studio, settings: Settings) -> web.Application:
     token = settings.web_token.get_secret_value() if settings.web_token else None
     app[STUDIO], app[SETTINGS], app[PAGES] = studio, settings, pages
     app[SESSIONS] = Sessions(settings.data, token, secure=str(settings.public_url or "").startswith("https:"))
-    app[PHOTOS] = Photos(settings.data / "bench", studio.engine)
+    app[PHOTOS] = Photos(settings.data / "bench", studio.engine, settings.photo_hours)
     app[LOGS] = RecentLogs(settings)
     app[health.REGISTRY] = registry
     app[jobs.STREAMS] = set()

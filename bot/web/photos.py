@@ -1,4 +1,4 @@
-"""Photos on the bench: uploads kept for two days, so that one can try style after style, see them before and after.
+"""Photos on the bench: uploads kept for a day, so that one can try style after style, see them before and after.
 
 A photo belongs to the browser that brought it and is named by 128 random bits.  It is never decoded here: the engine
 makes the copy for the page and the live style previews.
@@ -24,7 +24,7 @@ from engine.errors import GanvasError
 
 log = logging.getLogger(__name__)
 
-KEPT = 2 * 86400  # seconds
+LEAST_KEPT = 3600.0  # seconds; a host who keeps no photos still leaves time to choose a style
 PER_MEMBER = 30
 SHOWN_SIDE = 1280  # px
 PREVIEW_SIDE = 256  # px
@@ -44,7 +44,7 @@ class NoSuchPhoto(GanvasError, LookupError):
     status = 404
 
     def __init__(self) -> None:
-        super().__init__("That photo is no longer on the bench (they are kept for two days); bring it again.")
+        super().__init__("That photo is no longer on the bench, where photos stay only for a while; bring it again.")
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,11 @@ class Photo:
 
 
 class Photos:
-    """The folder of uploads and the cache of previews."""
+    """The folder of uploads, each there for ``hours``, and the cache of previews."""
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
+    def __init__(self, folder: Path, engine: Engine, hours: float) -> None:
         self._folder = folder
+        self._kept = max(hours * 3600, LEAST_KEPT)
         self._engine = engine
         self._previews: OrderedDict[tuple[str, str], asyncio.Task[bytes]] = OrderedDict()
         self._turn = asyncio.Semaphore(2)  # previews must not crowd out paintings
@@ -108,17 +109,20 @@ class Photos:
         """Drop what is too old, for ever."""
         while True:
             await asyncio.to_thread(self._drop_old)
-            await asyncio.sleep(3600)
+            await asyncio.sleep(900)
 
     async def forget(self, owner: Member) -> None:
         """Drop all photos that ``owner`` brought."""
 
-        def work() -> None:
-            for photo in self._all():
-                if photo.owner == owner.key:
-                    self._drop(photo.id)
+        def work() -> set[str]:
+            theirs = {photo.id for photo in self._all() if photo.owner == owner.key}
+            for photo_id in theirs:
+                self._drop(photo_id)
+            return theirs
 
-        await asyncio.to_thread(work)
+        gone = await asyncio.to_thread(work)
+        for key in [key for key in self._previews if key[0] in gone]:
+            self._previews.pop(key).cancel()
 
     async def close(self) -> None:
         for task in self._previews.values():
@@ -147,7 +151,7 @@ class Photos:
             photo = Photo(**json.loads(self._path(photo_id, "json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
-        return photo if time.time() - photo.created < KEPT else None
+        return photo if time.time() - photo.created < self._kept else None
 
     def _all(self) -> list[Photo]:
         found = (self._read(path.stem) for path in self._folder.glob("*.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -20,6 +21,18 @@ async def test_a_photo_becomes_a_work_beside_which_the_photo_lies(host: Any, stu
     assert 'id="compare"' in page and photo["href"] in page
     artwork = await studio.gallery.get(work, viewer=None)
     assert (artwork.style, artwork.member) == ("waves", HOST)
+
+
+@pytest.mark.parametrize(("hours", "stays"), [(0.0, False), (24.0, True)])
+async def test_photos_leave_the_bench_as_the_host_decided(serve: Any, settings: Any, hours: float, stays: bool) -> None:
+    host = (await serve(photo_hours=hours))()
+    await host.get("/")
+    _, photo = await host.ask("/photos", {"photo_file": photo_bytes()})
+    assert (await host.get(photo["href"]))[0].status == 200  # there is time to choose a style in any case
+    note = settings.data / "bench" / f"{photo['id']}.json"
+    told = json.loads(note.read_text())
+    note.write_text(json.dumps(told | {"created": told["created"] - 2 * 3600}))
+    assert (await host.get(photo["href"]))[0].status == (200 if stays else 404)
 
 
 async def test_the_form_works_without_scripts(host: Any, studio: Studio) -> None:
