@@ -14,11 +14,13 @@ from engine.errors import UnknownName
 from engine.pipelines import latents
 from engine.pipelines.enhance import enhancer_or_note, enlarge
 from engine.pipelines.job import Job
-from engine.pipelines.pictures import to_pixels
-from engine.pipelines.stylize import Look, find_look, paint_over
+from engine.pipelines.pictures import to_pixels, with_relief_of
+from engine.pipelines.stylize import Look, find_look, find_style, paint_over
 
 FINISH_SIZE = 1024  # px, long side at which a finish is painted: strokes of a size that suits a wall and a phone
 SAMPLING = 0.2  # of the work, as far as progress goes
+SOFT = 8  # times; what is enlarged more than that is blurred, and gets a relief of strokes unless a look was chosen
+RELIEF, DEPTH = "fresco", 0.3  # the style with strokes on flat areas too; at 0.6 they drowned the motif from afar
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,15 @@ def _complete(job: Job, request: PaintRequest, sample: Sample, share: tuple[floa
     finish = finish_of(request.finish, card, default=request.art_style is None)
     looks = [_art_style(request.art_style)] if request.art_style else []
     looks += [finish] if finish else []
-    picture = complete(job, sample.picture, (request.height, request.width), looks, share)
-    normal = replace(
-        request, seed=sample.seed, count=1, best_of=1, finish=finish.name if finish else "none", model=card.name
-    )
+    soft = max(request.width, request.height) > SOFT * max(sample.picture.shape[2:])
+    relief = _relief() if soft and not looks and request.finish is None else None
+    begin, end = share
+    done = (begin + end) / 2 if relief else end
+    picture = complete(job, sample.picture, (request.height, request.width), looks, (begin, done))
+    if relief:
+        picture = with_relief_of(paint_over(job, picture, relief, share=(done, end)), picture, DEPTH)
+    told = finish.name if finish else None if relief else "none"  # a relief is what comes when nobody chose
+    normal = replace(request, seed=sample.seed, count=1, best_of=1, finish=told, model=card.name)
     job.deliver_still(to_pixels(picture), normal, request.format)
 
 
@@ -127,6 +134,14 @@ def _art_style(name: str) -> Look:
     styles = [style for card in checkpoints.catalogue("stylizer") for style in card["styles"]]
     known = dict.fromkeys(style.get("movement") or style["name"] for style in styles)
     raise UnknownName(f"There is no art style {name!r}; there are {', '.join(known) or 'none yet'}.")
+
+
+def _relief() -> Look | None:
+    """Return the look whose strokes go over what would be soft, if there is a stylizer that has it."""
+    try:
+        return find_style(RELIEF)
+    except UnknownName:
+        return None
 
 
 def complete(

@@ -59,6 +59,17 @@ def pad_to_stride(picture: Tensor, stride: int) -> Tensor:
 
 def with_colours_of(painting: Tensor, photo: Tensor) -> Tensor:
     """Return the painting's brightness with the photo's colours (luma of one, chroma of the other; BT.601)."""
-    weights = painting.new_tensor([0.299, 0.587, 0.114])[None, :, None, None]
-    luma = ((painting - photo) * weights).sum(1, keepdim=True)
-    return (photo + luma).clamp_(0, 1)
+    return (photo + _luma(painting) - _luma(photo)).clamp_(0, 1)
+
+
+def with_relief_of(painting: Tensor, picture: Tensor, depth: float) -> Tensor:
+    """Return ``picture`` with the share ``depth`` of the painting's strokes: its luma at the picture's own mean and
+    contrast, and nothing of its colours."""
+    strokes, own = _luma(painting), _luma(picture)
+    strokes = (strokes - strokes.mean()) / strokes.std().clamp_min(1e-3) * own.std() + own.mean()
+    return (picture + depth * (strokes - own)).clamp_(0, 1)
+
+
+def _luma(picture: Tensor) -> Tensor:
+    weights = picture.new_tensor([0.299, 0.587, 0.114])[None, :, None, None]
+    return (picture * weights).sum(1, keepdim=True)

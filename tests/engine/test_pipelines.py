@@ -29,7 +29,7 @@ from engine.api import (
     StylizeRequest,
 )
 from engine.errors import GanvasError, InvalidRequest, JobCancelled, UnknownName, UnreadableImage
-from engine.pipelines import Pipelines, enhance, latents, stylize
+from engine.pipelines import Pipelines, enhance, latents, paint, stylize
 from engine.pipelines.pictures import cover, pad_to_stride, with_colours_of
 from engine.pipelines.precision import best_dtype
 
@@ -129,6 +129,27 @@ def test_the_best_is_what_the_discriminator_likes_best(pipelines: Pipelines) -> 
     with torch.no_grad():
         scores = model.discriminator.score(model.net(z, genre, torch.full((6,), 0.8)), genre)  # type: ignore[union-attr, operator]
     assert output.recipe["options"]["seed"] == seeds[int(scores.argmax())]
+
+
+def test_what_would_be_soft_gets_strokes_in_its_own_colours(
+    pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall = PaintRequest(genre="landscape", seed=2, width=480, height=270)
+    plain = one(pipelines, wall)  # no style here has the name of the relief
+    monkeypatch.setattr(paint, "RELIEF", "waves")
+    rich = one(pipelines, wall)
+    assert plain.outputs[0].recipe["options"]["finish"] == "none"
+    assert "finish" not in rich.outputs[0].recipe["options"]
+    assert "tiny-stylizer" in rich.outputs[0].recipe["models"]
+    difference = pixels(rich) - pixels(plain)
+    assert np.abs(difference).mean() > 0.2
+    assert np.abs(difference - difference.mean(axis=2, keepdims=True)).mean() < 0.3 * np.abs(difference).mean()
+    [again] = one(pipelines, recipes.read(rich.outputs[0].recipe, lambda _: None)).outputs
+    assert again.data == rich.outputs[0].data
+    small = one(pipelines, replace(wall, width=256, height=144))
+    assert small.outputs[0].recipe["options"]["finish"] == "none"
+    chosen = one(pipelines, replace(wall, finish="none"))
+    assert chosen.outputs[0].data == plain.outputs[0].data
 
 
 @pytest.mark.parametrize(
