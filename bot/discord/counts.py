@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import aiohttp
 import discord
 
 from bot.discord.buttons import work_view
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SETTLE = 5.0  # s from a vote to the edit that shows it and all others until then; so at least between two edits
+SETTLE = 5.0  # s from a vote to the edit that shows it and all others until then, and so between two edits at least
 REMEMBERED = 4096  # messages whose numbers are known
 
 
@@ -29,6 +31,7 @@ class Counts:
     def __init__(self, bot: Ganvas) -> None:
         self._bot = bot
         self._due: dict[str, Tally] = {}
+        self._followed: set[str] = set()  # works whose posts are being edited
         self._shown: OrderedDict[int, tuple[int, int]] = OrderedDict()
 
     def shows(self, message: int, tally: Tally) -> None:
@@ -43,13 +46,20 @@ class Counts:
         with self._bot.studio.events.subscribe(VotesChanged) as stream:
             async for event in stream:
                 assert isinstance(event, VotesChanged)
-                if event.art_id not in self._due:
-                    self._bot.background(self._refresh(event.art_id), f"counts of {event.art_id}")
                 self._due[event.art_id] = event.tally
+                if event.art_id not in self._followed:
+                    self._followed.add(event.art_id)
+                    self._bot.background(self._keep_true(event.art_id), f"counts of {event.art_id}")
 
-    async def _refresh(self, art_id: str) -> None:
-        await asyncio.sleep(SETTLE)
-        tally = self._due.pop(art_id)
+    async def _keep_true(self, art_id: str) -> None:
+        try:
+            while art_id in self._due:
+                await asyncio.sleep(SETTLE)
+                await self._refresh(art_id, self._due.pop(art_id))
+        finally:
+            self._followed.discard(art_id)
+
+    async def _refresh(self, art_id: str, tally: Tally) -> None:
         try:
             art = await self._bot.studio.gallery.get(art_id, viewer=None, moderator=True)
         except NotFound:
@@ -63,13 +73,14 @@ class Counts:
         view = work_view(art, Voice(await self._language(art, post)))
         try:
             await self._bot.message(int(post.channel), int(post.message)).edit(view=view)
-        except discord.HTTPException as error:
+        except (discord.HTTPException, aiohttp.ClientError) as error:
             log.info("The votes of %s are not shown in the message %s: %s", art.id, post.message, error)
         else:
             self.shows(int(post.message), tally)
 
     async def _language(self, art: Artwork, post: Post) -> str:
         if post.role == "original" and art.job_id is not None:
-            return str((await self._bot.studio.queue.get(art.job_id)).address.get("language", "en"))
+            with suppress(NotFound):  # a forgotten job
+                return str((await self._bot.studio.queue.get(art.job_id)).address.get("language", "en"))
         guild = getattr(self._bot.get_channel(int(post.channel)), "guild", None)
         return (await self._bot.studio.policy.settings(guild_key(guild.id if guild else None))).language

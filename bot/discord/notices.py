@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import aiohttp
 import discord
 
 from bot.discord.people import guild_key
@@ -46,12 +47,12 @@ async def _send(bot: Ganvas, guild_id: int, chosen: str | None, text: str) -> bo
             try:
                 await bot.get_partial_messageable(channel).send(text[:2000])
                 return True
-            except discord.HTTPException as error:
+            except (discord.HTTPException, aiohttp.ClientError) as error:
                 log.info("The managers of %s cannot be told in %s: %s", guild_id, channel, error)
     if guild is not None and guild.owner_id is not None:
         try:
             await (await bot.create_dm(discord.Object(guild.owner_id))).send(f"**{guild.name}**: {text}"[:2000])
             return True
-        except discord.HTTPException as error:
+        except (discord.HTTPException, aiohttp.ClientError) as error:
             log.warning("Nobody who manages %s can be told: %s (%s)", guild_id, text, error)
     return False

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -78,6 +79,23 @@ async def test_votes_by_reaction_and_button_are_one_ledger(house: House) -> None
 
 def _count(work: Message) -> str:
     return next(b.get("label") or "" for b in work.buttons if b["custom_id"].startswith("gan:1:up"))
+
+
+async def test_the_buttons_follow_votes_by_reaction_in_few_edits(house: House) -> None:
+    ada, fans = house.person("Ada"), [house.person(f"Fan{i}") for i in range(4)]
+    work = await (await ada.slash(house.room, "paint", genre="landscape")).until(files=1)
+    delivered = len(work.edits)
+    for fan in fans[:3]:
+        await fan.react(work, "❤️")
+    await house.discord.wait(lambda: _count(work) == "3")
+    await fans[3].react(work, "👎")
+    await fans[0].unreact(work, "❤️")
+    await house.discord.wait(lambda: [b.get("label") for b in work.buttons[:2]] == ["2", "1"])
+    times = work.edits[delivered:]
+    assert all(later - earlier >= 4.9 for earlier, later in pairwise(times)), "at most one edit in five seconds"
+    assert [b["custom_id"].split(":")[2] for b in work.buttons] == [
+        "up", "down", "roll", "vary", "enhance", "morph", "info", "delete",
+    ]  # fmt: skip
 
 
 async def test_the_gallery_shows_what_is_liked_and_drops_it_again(house: House) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import aiohttp
 import discord
 from discord import app_commands
 from discord.ext import commands
@@ -60,7 +61,7 @@ class Apprentice(commands.Cog):
             channel = self.bot.get_partial_messageable(int(settings.gallery_channel))
             try:
                 await channel.send(embed=embed, files=files)
-            except discord.HTTPException as error:
+            except (discord.HTTPException, aiohttp.ClientError) as error:
                 log.warning("The night %s could not be told in %s: %s", night.id, guild.id, error)
 
 

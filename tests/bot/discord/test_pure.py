@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import time
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import discord
 import pytest
@@ -17,14 +19,15 @@ from bot.discord.buttons import Chosen, Pressed, batch_view, choice_view, page_v
 from bot.discord.captions import GENRE_NAMES, alt_text, caption, card
 from bot.discord.cogs.settings import read_emojis
 from bot.discord.cogs.votes import emoji_key
+from bot.discord.learning import before_and_after, gate_table, sparkline
 from bot.discord.listing import PERIODS, Question
-from bot.discord.options import read_style, stop_of
+from bot.discord.options import check_photo, read_style, stop_of
 from bot.discord.progress import status_text
 from bot.discord.remix import reroll, vary
 from bot.discord.texts import LANGUAGES, Voice
-from bot.studio import Artwork, JobStatus, Member, Tally
+from bot.studio import Artwork, JobStatus, Member, Night, Tally
 from engine.api import GENRES, EnhanceRequest, MorphRequest, PaintRequest, Stop, StylizeRequest
-from engine.errors import InvalidRequest, UnknownName
+from engine.errors import InvalidRequest, UnknownName, UnreadableImage
 
 SAY = Voice("en")
 
@@ -104,6 +107,31 @@ def test_emojis_are_read_from_what_people_type() -> None:
     assert emoji_key(discord.PartialEmoji(name="👍")) == "👍"
 
 
+def attachment(filename: str, kind: str | None, size: int = 1000) -> discord.Attachment:
+    data: Any = {"id": 1, "filename": filename, "size": size, "url": "", "proxy_url": "", "content_type": kind}
+    return discord.Attachment(data=data, state=cast(Any, SimpleNamespace(http=None)))
+
+
+@pytest.mark.parametrize(
+    ("filename", "kind"),
+    [("a.jpg", "image/jpeg"), ("a.heic", "image/heic"), ("a.heic", "application/octet-stream"), ("a", None),
+     ("a.tif", "image/tiff; charset=binary")],
+)  # fmt: skip
+def test_what_may_be_a_picture_goes_on_to_the_engine(filename: str, kind: str | None) -> None:
+    check_photo(attachment(filename, kind), 1000)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["video/mp4", "audio/mpeg", "text/plain; charset=utf-8", "application/pdf", "application/zip", "image/svg+xml"],
+)
+def test_what_cannot_be_a_picture_is_refused(kind: str) -> None:
+    with pytest.raises(UnreadableImage, match="no picture"):
+        check_photo(attachment("a.bin", kind), 1000)
+    with pytest.raises(UnreadableImage, match="at most"):
+        check_photo(attachment("a.jpg", "image/jpeg", 2**22), 2**20)
+
+
 # What people see
 
 
@@ -137,6 +165,33 @@ def test_the_status_tells_place_time_and_share() -> None:
     assert waiting == "Place 3 in line. Ready <t:1020:R>."
     assert "50%" in status_text(JobStatus("j", "running", share=0.5), SAY, 0.0)
     assert status_text(JobStatus("j", "running", share=1.0), SAY, 0.0).count("▰") == 12
+
+
+# Nights
+
+
+def test_a_line_of_votes_shows_the_greatest_full() -> None:
+    assert sparkline([0, 7, 14]) == "▁▅█"
+    assert sparkline([0, 0]) == "▁▁"
+    assert sparkline([]) == ""
+
+
+@given(st.lists(st.tuples(st.text(max_size=80), st.floats(allow_nan=True) | st.text(max_size=9)), max_size=40))
+def test_the_gate_fits_into_a_field_and_cannot_leave_its_frame(checks: list[tuple[str, float | str]]) -> None:
+    shown = gate_table([{"name": name, "value": value, "limit": "x", "passed": True} for name, value in checks])
+    assert len(shown) <= 1024
+    assert shown.count("```") == 2
+
+
+def test_pictures_of_a_night_never_leave_its_folder(tmp_path: Path) -> None:
+    night = Night("n1", "refused", 1.0, diary={"before": "../../secret.webp", "after": "after.webp"})
+    (tmp_path / "n1").mkdir()
+    (tmp_path / "secret.webp").write_bytes(b"secret")
+    (tmp_path / "n1" / "after.webp").write_bytes(b"after")
+    assert before_and_after(tmp_path / "n1", night) == before_and_after(tmp_path, night) == {}
+    (tmp_path / "n1" / "before.webp").write_bytes(b"before")
+    plain = Night("n1", "refused", 1.0)
+    assert before_and_after(tmp_path, plain) == {"before.webp": b"before", "after.webp": b"after"}
 
 
 # Buttons

@@ -38,3 +38,11 @@ async def test_a_duel_ends_with_its_works(studio: Studio) -> None:
     await studio.policy.delete(ANN)
     with pytest.raises(NotFound, match="over"):
         await studio.duels.choose(duel.id, voter(CAT), "first")
+
+
+async def test_without_a_guild_a_duel_is_drawn_from_everywhere(studio: Studio) -> None:
+    pair = {await painted(studio, ANN), await painted(studio, BEN, guild="discord:2")}
+    with pytest.raises(NotFound):
+        await studio.duels.draw(CAT, GUILD)
+    duel = await studio.duels.draw(CAT, None)
+    assert {duel.first.id, duel.second.id} == pair
