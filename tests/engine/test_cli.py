@@ -212,9 +212,12 @@ def test_bench_measures_every_model(capsys: pytest.CaptureFixture[str], monkeypa
     from engine.cli import bench
 
     monkeypatch.setattr(bench, "SIDES", {"stylizer": (64,), "brush": (64,), "enhancer": (32,)})
-    rows = run_json(capsys, "bench")["models"]
+    monkeypatch.setattr(bench, "PRODUCT", 64)
+    told = run_json(capsys, "bench")
+    rows = told["models"]
+    assert told["peak_gflop_per_second"]["float32"] > 0
     assert {row["model"] for row in rows} == {"tiny-brush", "tiny-enhancer", "tiny-painter", "tiny-stylizer"}
-    assert all(row["seconds"] > 0 and row["gflop"] >= 0 for row in rows)
+    assert all(row["seconds"] > 0 and row["gflop"] >= 0 and row["of_peak"] >= 0 for row in rows)
 
 
 STYLIZE = ("stylize", "photo.png", "-o", "a.png")
