@@ -65,6 +65,7 @@ class Lessons:
         self._share = 0.0
         self._last_words = ""
         self._office = asyncio.Lock()
+        self._publishing = asyncio.Lock()
 
     def add_to(self, app: web.Application) -> None:
         """Serve the routes above; a lesson under way ends with the application, to be taken up again."""
@@ -89,9 +90,9 @@ class Lessons:
             status = await self.status(plan.name)
             if status.state != "interrupted":
                 return status
+        await asyncio.to_thread(checkpoints.find_kind, "painter", plan.painter)
         if self._task is not None:
             raise Busy(f"The lesson {self._name} is under way; one is held at a time.")
-        await asyncio.to_thread(checkpoints.find_kind, "painter", plan.painter)
         self._name, self._held, self._share, self._last_words = plan.name, plan.held, 0.0, ""
         self._task = asyncio.create_task(self._run(plan, votes))
         self._task.add_done_callback(self._over)
@@ -106,7 +107,8 @@ class Lessons:
         if name == self._name:
             waiting = (_folder(name) / PAUSE).exists() or self._held
             return LessonStatus(name=name, state="learning", share=self._share, waiting=waiting)
-        return await asyncio.to_thread(_past, name)
+        async with self._publishing:
+            return await asyncio.to_thread(_past, name)
 
     async def end(self, name: str) -> LessonStatus:
         """End a lesson without a candidate; one that is over stays as it is.
@@ -144,7 +146,7 @@ class Lessons:
                 died = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
                 why = words if status == 2 else f"The lesson's process {died}: {words}"
                 await asyncio.to_thread(_conclude, folder, "failed", why)
-            log.info("the lesson %s is over: %s", plan.name, (await asyncio.to_thread(_past, plan.name)).state)
+            log.info("the lesson %s is over", plan.name)
         except asyncio.CancelledError:
             with suppress(ProcessLookupError):
                 process.terminate()

@@ -33,7 +33,7 @@ from bot.studio.events import Events, NightEnded, PainterChanged
 from bot.studio.nights import Night, Nights, save_night
 from bot.studio.people import Member
 from bot.studio.store import Store, one, to_json, write_file
-from engine.api import LessonPlan, LessonStatus, PaintRequest, Request
+from engine.api import LessonPlan, LessonStatus, MorphRequest, PaintRequest, Request
 from engine.errors import BrokenModel, Busy, EngineUnavailable, GanvasError, UnknownName
 
 log = logging.getLogger(__name__)
@@ -319,11 +319,14 @@ class Apprentice:
     async def painter_for(self, member: Member, request: Request) -> str | None:
         """Return the painter that must answer ``request`` while a candidate is tried, else None.
 
-        Blind and sticky: the same member has the same painter through a whole trial.  The work's row names it, though
-        its job named none: that is how votes are put down to a trial.
+        Blind and sticky: the same member has the same painter through a whole trial, also for morphs, so that they
+        lead through the paintings they were asked to.  The work's row names it, though its job named none: that is how
+        votes on paintings are put down to a trial.
         """
         desk = self._desk
-        if not desk.candidate or not desk.night or not isinstance(request, PaintRequest) or request.model is not None:
+        if not desk.candidate or not desk.night or not isinstance(request, PaintRequest | MorphRequest):
+            return None
+        if request.model is not None:
             return None
         return desk.candidate if assigned(member.key, desk.night, desk.share) else desk.champion
 

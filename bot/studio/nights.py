@@ -313,7 +313,7 @@ def _capped_duels(duels: Iterable[DuelRow]) -> builtins.list[DuelRow]:
 
 # A job that named no painter, and yet its work names one: it was assigned for a trial.
 _TRIED = """SELECT artworks.id, artworks.model FROM artworks JOIN jobs ON jobs.id = artworks.job
-    WHERE artworks.model IN (:one, :two) AND artworks.created >= :since
+    WHERE artworks.model IN (:one, :two) AND artworks.created >= :since AND artworks.command = 'paint'
         AND json_extract(jobs.options, '$.model') IS NULL"""
 _OF_TRIAL = f"AND artworks.id IN (SELECT id FROM ({_TRIED}))"  # noqa: S608
 

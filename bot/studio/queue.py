@@ -577,7 +577,8 @@ class Queue:
             self._engine.run, job=live.job.id, on_progress=lambda progress: self._progress(live, progress),
             deadline=self._house.job_minutes * 60,
         )  # fmt: skip
-        if isinstance(request, PaintRequest) and (painter := await self._painter_for(live.job.member, request)):
+        painter = await self._painter_for(live.job.member, request)
+        if painter is not None and isinstance(request, PaintRequest | MorphRequest):
             try:
                 return (named := replace(request, model=painter)), await make(named)
             except (BrokenModel, UnknownName):

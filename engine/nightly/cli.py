@@ -61,8 +61,8 @@ def finetune(
     champion = checkpoints.load(card.name, discriminator=True)
     with progress("lesson") as show:
         night = hold_night(
-            ballot, champion, out or HOME / "nights" / name, judges(dry_run), config, name=name, paintings=paintings,
-            cache=HOME / "cache", dry_run=dry_run, paused=pause_file, tell=show,
+            ballot, champion, out or HOME / "nights" / name, lambda: judges(dry_run), config, name=name,
+            paintings=paintings, cache=HOME / "cache", dry_run=dry_run, paused=pause_file, tell=show,
         )  # fmt: skip
     if as_json:
         tell_json(night.to_json())

@@ -32,7 +32,7 @@ from engine.nightly import gate, lesson
 from engine.nightly.gate import Check, Evidence, GateConfig
 from engine.nightly.lesson import LessonConfig, LessonFailed, Stream
 from engine.nightly.looks import Looks
-from engine.nightly.taste import fit, trust
+from engine.nightly.taste import fit, trust, unheard
 from engine.nightly.votes import Ballot, Pair, Work, pairs
 
 HELD_OUT = 0.1  # of the host's paintings, by their bytes: for ever unseen by lessons
@@ -85,7 +85,7 @@ def hold_night(
     ballot: Ballot,
     champion: Model,
     out: Path,
-    judges: Judges,
+    judges: Judges | Callable[[], Judges],
     config: NightConfig | None = None,
     *,
     name: str,
@@ -99,6 +99,7 @@ def hold_night(
 
     Args:
         champion: the painter in office, with its discriminator.
+        judges: or what fetches them when they are needed.
         name: of the candidate.
         paintings: the host's own, <folder>/<genre>/; samples of the base release stand in where there are few.
         dry_run: stop after looking at the votes.
@@ -126,7 +127,7 @@ def _hold(
     champion: Model,
     base: Model,
     out: Path,
-    judges: Judges,
+    judges: Judges | Callable[[], Judges],
     config: NightConfig,
     name: str,
     paintings: Path | None,
@@ -135,8 +136,14 @@ def _hold(
     paused: Path | None,
     tell: Callable[[float], None],
 ) -> Night:
-    # Listen to the votes.
+    # Listen to the votes; where they are too few nobody needs to look at anything.
     chosen = pairs(ballot, config.seed)
+    belief = unheard(chosen)
+    if belief.scarce and not config.plain:
+        return Night(
+            "rested", f"The votes teach nothing yet: {belief.why}.", {"taste": asdict(belief) | {"usable": False}}
+        )
+    judges = judges() if callable(judges) else judges
     features = look_at(ballot, champion, judges.looks)
     chosen = [pair for pair in chosen if pair.winner in features and pair.loser in features]
     belief = trust(features, chosen, seed=config.seed)
@@ -145,8 +152,8 @@ def _hold(
         return Night("rested", f"The votes teach nothing yet: {belief.why}.", figures)
     taste = other = None
     if belief.usable:
-        heard, unheard = part_voters(chosen)
-        taste, other = fit(features, heard, seed=config.seed), fit(features, unheard, seed=config.seed)
+        heard, others = part_voters(chosen)
+        taste, other = fit(features, heard, seed=config.seed), fit(features, others, seed=config.seed)
     if dry_run:
         return Night("rested", "This was a dry run; a lesson would be held.", figures)
 

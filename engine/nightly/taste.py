@@ -54,6 +54,11 @@ class Trust:
     low: float  # lower end of the 95 % interval, by voters or by works, whichever is lower
 
     @property
+    def scarce(self) -> bool:
+        """Whether there is too little to hold any of it out."""
+        return self.voters < LEAST_VOTERS or self.pairs < LEAST_PAIRS
+
+    @property
     def usable(self) -> bool:
         """Whether the taste may steer a lesson."""
         return self.why is None
@@ -110,6 +115,11 @@ def _bradley_terry(difference: Tensor, weight: Tensor) -> Tensor:
     return w.detach()
 
 
+def unheard(pairs: Sequence[Pair]) -> Trust:
+    """Return what is known of the pairs before anybody looked at a work."""
+    return Trust(len(pairs), len({pair.voter for pair in pairs}), 0.5, 0.0)
+
+
 def trust(features: Mapping[str, Tensor], pairs: Sequence[Pair], *, splits: int = 3, seed: int = 0) -> Trust:
     """Return how far a taste fitted on these votes can be believed.
 
@@ -117,9 +127,8 @@ def trust(features: Mapping[str, Tensor], pairs: Sequence[Pair], *, splits: int 
     the other.  The interval draws voters and, apart from that, works again, because neither one loud voter nor one
     famous work is evidence of a taste.
     """
-    voters = {pair.voter for pair in pairs}
-    told = Trust(len(pairs), len(voters), 0.5, 0.0)
-    if len(voters) < LEAST_VOTERS or len(pairs) < LEAST_PAIRS:
+    told = unheard(pairs)
+    if told.scarce:
         return told
     judged: list[Pair] = []
     right: list[float] = []
@@ -143,7 +152,7 @@ def trust(features: Mapping[str, Tensor], pairs: Sequence[Pair], *, splits: int 
         _clustered_low([name(pair) for pair in judged], weight, correct, rng)
         for name in (lambda pair: pair.voter, lambda pair: pair.winner, lambda pair: pair.loser)
     ]
-    return Trust(len(pairs), len(voters), accuracy, min(lows))
+    return Trust(told.pairs, told.voters, accuracy, min(lows))
 
 
 def _clustered_low(names: Sequence[str], weight: np.ndarray, correct: np.ndarray, rng: np.random.Generator) -> float:

@@ -31,7 +31,7 @@ from bot.studio import (
 )
 from bot.studio.apprentice import ATTEMPTS, MISFIRE
 from bot.studio.canary import assigned
-from engine.api import PaintRequest, StylizeRequest
+from engine.api import MorphRequest, PaintRequest, Stop, StylizeRequest
 from engine.errors import BrokenModel, EngineUnavailable, UnknownName
 
 BASE = "painter-64"
@@ -254,6 +254,8 @@ async def test_the_trial_is_blind_sticky_and_survives_a_restart(settings: Settin
         for _ in range(3):
             assert await studio.apprentice.painter_for(tried, request) == candidate
             assert await studio.apprentice.painter_for(spared, request) == BASE
+        stops = (Stop("marina", 1), Stop("marina", 2))
+        assert await studio.apprentice.painter_for(tried, MorphRequest(stops=stops)) == candidate
         for other in (StylizeRequest(photo=b""), PaintRequest(genre="landscape", seed=1, model=BASE)):
             assert await studio.apprentice.painter_for(tried, other) is None
     async with open_studio(settings, engine) as studio:

@@ -22,6 +22,7 @@ from engine import checkpoints
 from engine.checkpoints import Model
 from engine.cli import MISTAKE, run
 from engine.data.splits import split_folder
+from engine.errors import BrokenModel
 from engine.evaluate.painters import Latents, paint
 from engine.nightly import cli, night, simulation
 from engine.nightly.night import Judges, NightConfig, hold_night
@@ -265,6 +266,24 @@ def test_finetune_tells_the_night_as_json(
     assert run([*arguments, "--dry-run", "--base", "nobody"]) == MISTAKE
     assert "tiny" in capsys.readouterr().err
     assert run(["finetune", "--votes", str(tmp_path / "none"), "--dry-run"]) == MISTAKE
+
+
+def test_a_quiet_night_needs_no_feature_networks(
+    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(dry_run: bool = False) -> Judges:
+        raise BrokenModel("The weights of EfficientNet-Lite1 are not installed.")
+
+    monkeypatch.setattr(cli, "_prepare", lambda threads: None)
+    monkeypatch.setattr(cli, "judges", missing)
+    votes = tmp_path / "votes.jsonl"
+    arguments = ["finetune", "--votes", str(votes), "--out", str(tmp_path / "night"), "--json"]
+    votes.write_text("")
+    assert run(arguments) == 0
+    assert "only 0 people" in json.loads(capsys.readouterr().out)["why"]
+    votes.write_text("".join(json.dumps(line) + "\n" for line in random_votes()))
+    assert run(arguments) == MISTAKE
+    assert "not installed" in capsys.readouterr().err
 
 
 def test_simulate_refuses_what_it_does_not_know(tiny: Model, quiet: None, capsys: pytest.CaptureFixture[str]) -> None:
