@@ -43,6 +43,7 @@ RESUME = 12 * 3600.0  # seconds after its beginning in which an interrupted less
 ATTEMPTS = 3  # lives of one lesson
 REFUSED = 2  # nights in a row after which the base release returns
 KEPT = 6  # older painters that can come back
+WHO = "The host"  # the diary is public and stays: it names no members
 LOOK, IDLE = 2.0, 60.0  # seconds between looks at the engine while it learns, and else
 
 Phase = Literal["off", "resting", "learning", "canary"]
@@ -276,12 +277,12 @@ class Apprentice:
             WrongMoment: there is nothing to roll back to, or ``to`` is in office already.
             NotFound: no version is called so, or its model is gone.
         """
-        who = by.name or "The host"
+        log.info("%s rolls back", by.key)
         async with self._one_at_a_time:
             await self._painter()
             versions = await self._versions()
             if to is None and self._desk.candidate:
-                await self._end_trial("rolled back", f"{who} let the candidate go.")
+                await self._end_trial("rolled back", f"{WHO} let the candidate go.")
                 return versions[0]
             earlier = [version.name for version in versions[1:]]
             if to is None and not earlier:
@@ -292,7 +293,7 @@ class Apprentice:
             if name not in earlier:
                 raise NotFound(f"There is no earlier painter {name[:64]!r}; there are {', '.join(earlier) or 'none'}.")
             try:
-                return await self._choose(name, f"{who} went back to {name}.")
+                return await self._choose(name, f"{WHO} went back to {name}.")
             except UnknownName as error:
                 raise NotFound(f"The painter {name} is gone; {error}") from error
 
@@ -304,7 +305,8 @@ class Apprentice:
             BrokenModel: its weights are damaged.
             WrongMoment: it is in office already.
         """
-        why = f"{by.name or 'The host'} put {name} in office."
+        why = f"{WHO} put {name} in office."
+        log.info("%s puts %s in office", by.key, name)
         async with self._one_at_a_time:
             if any((each.kind, each.name) == (kind, name) for each in await self._engine.office()):
                 raise WrongMoment(f"{name} is in office already.")
@@ -342,7 +344,7 @@ class Apprentice:
         await asyncio.to_thread(write_file, self._nights.folder / night_id / "votes.jsonl", snapshot.jsonl().encode())
         diary: dict[str, Any] = {"champion": painter, "base": base, "candidate": f"{base}-{night_id}"}
         if by is not None:
-            diary["asked_by"] = by.name or by.id
+            diary["asked_by"] = WHO
         night = Night(night_id, "learning", now, base=cards.get(painter, {}).get("sha256"), diary=diary)
         await self._nights.record(night, snapshot)
         await self._keep(night=night_id, champion=painter, attempts=0, candidate=None)

@@ -91,7 +91,7 @@ async def test_a_lesson_gets_the_frozen_votes_and_later_ones_do_not_enter(
     await studio.votes.cast(art, voter(CAT), "down")
     frozen = (settings.data / "nights" / night_id / "votes.jsonl").read_text()
     found = await studio.nights.get(night_id)
-    assert found.state == "learning" and found.diary["asked_by"] == "Host"
+    assert found.state == "learning" and found.diary["asked_by"] == "The host"
     assert hashlib.sha256(frozen.encode()).hexdigest() == found.snapshot
     (plan, sent), *_ = engine.plans
     assert (plan.name, plan.painter) == (f"{BASE}-{night_id}", BASE)
@@ -380,7 +380,7 @@ async def test_rolling_back_and_forth(studio: Studio, engine: FakeEngine) -> Non
     assert (await studio.apprentice.rollback(ANN)).name == BASE == engine.in_office["painter"]
     state = await studio.apprentice.state()
     assert [version.name for version in state.versions] == [BASE, name]
-    assert state.versions[1].why == f"Ann went back to {BASE}."
+    assert state.versions[1].why == f"The host went back to {BASE}."
     with pytest.raises(WrongMoment, match="in office already"):
         await studio.apprentice.rollback(HOST, BASE)
     with pytest.raises(NotFound, match="there are"):
@@ -395,7 +395,7 @@ async def test_a_rollback_lets_a_candidate_go_and_ends_a_lesson(studio: Studio, 
     name = await promoted(studio, engine)
     found = await night(studio, engine, "candidate")
     assert (await studio.apprentice.rollback(ANN)).name == name, "the painter in office stays"
-    assert (await studio.nights.get(found.id)).diary["why"] == "Ann let the candidate go."
+    assert (await studio.nights.get(found.id)).diary["why"] == "The host let the candidate go."
     night_id = await studio.apprentice.run_now(HOST)
     await studio.apprentice.rollback(ANN)
     ended = await studio.nights.get(night_id)
@@ -417,7 +417,7 @@ async def test_any_model_can_be_put_in_office(studio: Studio, engine: FakeEngine
     await studio.apprentice.switch("painter", "painter-128", HOST)
     state = await studio.apprentice.state()
     assert (state.painter, state.base, state.versions[1].why) == (
-        "painter-128", "painter-128", "Host put painter-128 in office.",
+        "painter-128", "painter-128", "The host put painter-128 in office.",
     )  # fmt: skip
 
 
