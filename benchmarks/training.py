@@ -126,7 +126,7 @@ def compare(system: str, data: Path, seconds: float, threads: int) -> list[tuple
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", default=",".join(SYSTEMS))
-    parser.add_argument("--seconds", type=float, default=7, help="of each turn")
+    parser.add_argument("--seconds", type=float, default=6, help="of each turn")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--work", help=argparse.SUPPRESS)  # this and the next two: of the processes started here

@@ -17,16 +17,21 @@ from engine.evaluate.painters import Account
 SUFFIXES = (".html", ".json")
 
 _PAGE = Template(
-    """<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ name }}, measured</title>
+    """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{{ name }}, measured</title>
 <style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:72rem;padding:0 1rem;background:#faf9f7;color:#222}
-img{max-width:100%;display:block}figure{margin:2rem 0}table{border-collapse:collapse;background:#fff}
-td,th{border:1px solid #ddd;padding:.3rem .7rem;text-align:left;vertical-align:top}
-pre{background:#fff;padding:1rem;overflow:auto}
+img{max-width:100%;display:block;border-radius:4px}figure{margin:2rem 0}figcaption{color:#666;margin-bottom:.5rem}
+table{border-collapse:collapse;background:#fff}.wide{overflow-x:auto}
+td,th{border:1px solid #ddd;padding:.3rem .8rem;text-align:left;vertical-align:top}td{font-variant-numeric:tabular-nums}
+summary{cursor:pointer;margin:1rem 0}
 </style><h1>{{ name }}</h1><p>{{ sentence }}</p>
-<table>{% for key, value in rows %}<tr><th>{{ key }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
-{% for caption, source in pictures.items() %}<figure><img alt="{{ caption }}" src="{{ source }}">
-<figcaption>{{ caption }}</figcaption></figure>{% endfor %}
-<h2>All figures</h2><pre>{{ figures }}</pre></html>
+<div class="wide"><table><tr>{% for cell in headline[0] %}<th>{{ cell }}</th>{% endfor %}</tr>
+{% for row in headline[1:] %}<tr><th>{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table></div>
+{% for caption, source in pictures.items() %}<figure><figcaption>{{ caption }}</figcaption>
+<img alt="{{ caption }}" src="{{ source }}"></figure>{% endfor %}
+<details><summary>All figures</summary><div class="wide"><table>
+{% for key, value in rows %}<tr><th>{{ key }}</th><td>{{ value }}</td></tr>{% endfor %}</table></div></details></html>
 """,
     autoescape=True,
 )
@@ -54,9 +59,9 @@ def write_report(account: Account, path: Path) -> None:
     page = _PAGE.render(
         name=account.figures["model"],
         sentence=sentence(account.figures),
-        rows=list(flat(account.figures)),
+        headline=headline(account.figures),
+        rows=flat(account.figures),
         pictures=pictures,
-        figures=json.dumps(account.figures, indent=2),
     )
     write_atomic(path, page.encode())
 
@@ -80,12 +85,50 @@ def sentence(figures: dict[str, Any]) -> str:
     return f"{figures['samples']} samples at psi {figures['psi']:g} against {reference['paintings']} paintings {seen}."
 
 
+def headline(figures: dict[str, Any]) -> list[list[str]]:
+    """Return the figures that matter as a table: a row of names, then rows that begin with what is measured."""
+    if figures["kind"] != "painter":
+        names = {"photo": "the photo itself", "model": "this model", "gatys": "optimisation"}
+        header = ["", "style distance (low is painted)", "content distance (low is recognisable)"]
+        return [header] + [[names[by], *map(str, mean.values())] for by, mean in figures["mean"].items()]
+    spaces, genre, memory = figures["spaces"], figures["genre_accuracy"], figures["memory"]
+
+    def row(title: str, *path: str) -> list[str]:
+        values = []
+        for space in spaces.values():
+            for key in path:
+                space = space[key]
+            values.append(_text(space))
+        return [title, *values]
+
+    one = [""] * (len(spaces) - 1)  # figures of one space only
+    beside = f"{genre['painter']} (paintings {genre['paintings']}, chance {genre['chance']})"
+    copies = f"{memory['ratio']} of that of held-out paintings" if "ratio" in memory else str(memory["nearest"])
+    return [
+        ["", *spaces],
+        row("KID (low)", "kid"),
+        row("Frechet distance (low)", "frechet"),
+        row("precision: samples that could be paintings", "precision"),
+        row("recall: paintings that could be samples", "recall"),
+        row("coverage", "coverage"),
+        row("diversity within a genre, of that of paintings", "diversity", "of_paintings"),
+        ["genre accuracy", beside, *one],
+        ["distance to the nearest known painting", copies, *one],
+    ]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):  # an interval
+        return f"{value['value']:g} ({value['low']:g} to {value['high']:g})"
+    return str(value)
+
+
 def flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Return the figures as (dotted name, text), nested objects opened and lists left out."""
     rows: list[tuple[str, str]] = []
     for key, value in figures.items():
         if isinstance(value, dict) and set(value) == {"value", "low", "high"}:
-            rows.append((prefix + key, f"{value['value']:g} ({value['low']:g} to {value['high']:g})"))
+            rows.append((prefix + key, _text(value)))
         elif isinstance(value, dict):
             rows += flat(value, f"{prefix}{key}.")
         elif not isinstance(value, list):

@@ -96,7 +96,9 @@ def test_a_painter_is_measured_in_two_spaces(
     assert told["genre_accuracy"]["painter"] < 0.8  # random weights know nothing of them
     page = out.read_text()
     assert page.count("data:image/webp;base64,") == 2 and "which it may have been trained on" in page
-    assert "http" not in page.split("<pre>")[0]
+    assert "http" not in page
+    assert page.index("KID (low)") < page.index("<img") < page.index("All figures")
+    assert f"{told['genre_accuracy']['painter']} (paintings 1.0, chance" in page
 
 
 def test_the_same_seed_gives_the_same_figures(
@@ -195,3 +197,6 @@ def test_a_stylizer_is_measured_beside_the_yardstick(tiny_models: Path, tmp_path
     assert mean["gatys"]["style_distance"] < mean["photo"]["style_distance"]
     write_report(account, tmp_path / "report.json")
     assert json.loads((tmp_path / "report.json").read_text())["mean"] == mean
+    write_report(account, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert f"<th>this model</th><td>{mean['model']['style_distance']}</td>" in page and page.count("<img") == 1
