@@ -129,7 +129,11 @@ def overview(state: ApprenticeState, nights: Sequence[Night], say: Voice) -> dis
         embed.add_field(name=say("Nights"), value=cut(_history(nights, say), FIELD), inline=False)
     if len(state.versions) > 1:
         before = [
-            f"**{version.name}** <t:{int(version.since)}:d>" + (f" · {say.retell(version.why)}" if version.why else "")
+            " · ".join(
+                [f"**{version.name}**"]
+                + ([f"<t:{int(version.since)}:d>"] if version.since else [])  # nobody knows since when a release
+                + ([say.retell(version.why)] if version.why else [])
+            )
             for version in state.versions[1 : 1 + LISTED]
         ]
         embed.add_field(name=say("Painters before"), value=cut("\n".join(before), FIELD), inline=False)

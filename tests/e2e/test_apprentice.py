@@ -58,7 +58,7 @@ class Learner:
             versions=(
                 Version("night-2", NOW - 90_000),
                 Version("night-1", NOW - 180_000, NOW - 90_000, "n1", "Bettered."),
-                Version("painter-64", NOW - 900_000, NOW - 180_000),
+                Version("painter-64", 0.0, NOW - 180_000),
             ),
         )  # fmt: skip
         self.asked: list[tuple[str, Member]] = []
@@ -159,6 +159,7 @@ async def test_the_card_tells_everything_and_hosts_act_on_it_also_after_a_restar
         assert [a.description for a in card.attachments] == [
             "Paintings before the lesson", "Paintings of the same seeds after the lesson",
         ]  # fmt: skip
+        assert "<t:0:" not in card.text, "since when is not known of the release"
         assert labels(card) == ["Look again"]
         own = await (await boss.slash(atelier.room, "apprentice")).until("Der Lehrling", files=2)
         assert "erlaubt ist at most 0.0201" in own.text

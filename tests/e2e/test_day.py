@@ -352,3 +352,17 @@ async def test_mistakes_of_the_engine_are_told_in_ones_language(house: House) ->
     await broken.until("no picture I can read")  # the stand-in's own sentence; nobody translated it
     unknown = await ada.slash(house.room, "artwork", id="zzzzzz")
     await unknown.until("Ein Werk 'zzzzzz' gibt es nicht.")
+
+
+async def test_the_host_holds_nights_back_also_after_a_restart(house: House) -> None:
+    boss = house.person("Boss", manager=True)
+    card = await (await boss.slash(house.room, "apprentice")).until("Nights are switched off")
+    told = await boss.press(card, "Run now")
+    await house.discord.wait(lambda: "switched off in this house" in told.text)
+    await boss.press(card, "Pause")
+    await house.discord.wait(lambda: "Paused by the host" in card.text)
+    await house.bot.kill()
+    await house.bot.start()
+    await boss.press(card, "Resume")
+    await house.discord.wait(lambda: "Nights are held again" in card.text)
+    assert "Paused by the host" not in card.text
