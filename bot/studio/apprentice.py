@@ -341,7 +341,8 @@ class Apprentice:
         base = str(cards.get(painter, {}).get("base") or painter)
         night_id = await self._store.read(lambda db: _free_id(db, datetime.now(self._zone).date().isoformat()))
         snapshot = await self._nights.snapshot(now)
-        await asyncio.to_thread(write_file, self._nights.folder / night_id / "votes.jsonl", snapshot.jsonl().encode())
+        text = await asyncio.to_thread(snapshot.jsonl)
+        await asyncio.to_thread(write_file, self._nights.folder / night_id / "votes.jsonl", text.encode())
         diary: dict[str, Any] = {"champion": painter, "base": base, "candidate": f"{base}-{night_id}"}
         if by is not None:
             diary["asked_by"] = WHO
@@ -364,11 +365,11 @@ class Apprentice:
             held=self._desk.paused,
             paintings=str((self._house.data / "paintings").absolute()) if here else None,
         )
+        if here:
+            votes = await asyncio.to_thread(_with_files, votes, self._house.data)
         await self._keep(attempts=self._desk.attempts + 1)
         try:
-            self._lesson = await self._engine.begin_lesson(
-                plan, _with_files(votes, self._house.data) if here else votes
-            )
+            self._lesson = await self._engine.begin_lesson(plan, votes)
         except EngineUnavailable:  # the next look tries again, and this was no life of the lesson
             await self._keep(attempts=self._desk.attempts - 1)
         except Busy as error:
