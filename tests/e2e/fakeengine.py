@@ -7,11 +7,8 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import random
-import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -181,44 +178,10 @@ class FakeEngine:
         return Output(data=data, format="webp", width=SIDE, height=SIDE)
 
 
-class EngineProcess:
-    """The same engine in a process of its own, which can be killed and comes back at the same address.
-
-    Args:
-        spread: seconds a job takes at most.
-    """
-
-    def __init__(self, spread: float) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._spread = spread
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Start it and wait until it listens."""
-        here = Path(__file__).resolve()
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, str(here), str(self._port), str(self._spread), stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(here.parents[2])},
-        )  # fmt: skip
-        assert self._process.stdout
-        assert await self._process.stdout.readline()
-
-    async def kill(self) -> None:
-        """End it without a chance to do anything (kill -9)."""
-        assert self._process
-        self._process.kill()
-        await self._process.communicate()
-
-
 async def _serve(port: int, spread: float) -> None:
     engine = FakeEngine()
     engine.spread = spread
     await engine.serve(port)
-    sys.stdout.write(f"{engine.url}\n")
-    sys.stdout.flush()
     await asyncio.Event().wait()
 
 

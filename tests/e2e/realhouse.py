@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from discordstandin import TOKEN, Channel, Guild, Message, Person, StandIn
-from fakeengine import EngineProcess, FakeEngine
+from fakeengine import FakeEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +21,7 @@ class BotProcess:
     """The bot, as a host runs it."""
 
     def __init__(
-        self, folder: Path, discord: StandIn, engine: FakeEngine | EngineProcess, *,
+        self, folder: Path, discord: StandIn, engine: FakeEngine | MortalEngine, *,
         command: Sequence[str] = ("-m", "bot"), **more: str,
     ) -> None:  # fmt: skip
         self.folder, self.discord, self.command = folder, discord, command
@@ -43,6 +44,11 @@ class BotProcess:
         file = self.folder / "bot.log"
         return file.read_text("utf-8", "replace") if file.exists() else ""
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.returncode is None
+
     async def launch(self) -> None:
         """Start it, without waiting for anything."""
         with (self.folder / "bot.log").open("ab") as log:
@@ -54,17 +60,14 @@ class BotProcess:
         """Start it and wait until it is on Discord."""
         before = self.discord.identifies
         await self.launch()
-        process = self.process
-        assert process is not None
         try:
 
             def up() -> bool:
-                ended = process.returncode is not None
-                return ended or bool(self.discord.identifies > before and self.discord.commands)
+                return not self.alive or bool(self.discord.identifies > before and self.discord.commands)
 
             await self.discord.wait(up, "the bot", within)
-            if process.returncode is not None:
-                raise AssertionError(f"The bot ended with {process.returncode}.")
+            if not self.alive:
+                raise AssertionError("The bot has ended.")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log[-4000:]}") from None
 
@@ -80,6 +83,112 @@ class BotProcess:
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(number)
             await asyncio.wait_for(self.process.wait(), 20)
+
+
+class Nursery:
+    """A program loaded once and born many times; see nursery.py."""
+
+    def __init__(self, *program: str, env: Mapping[str, str], cwd: Path) -> None:
+        self._program, self._env, self._cwd = program, env, cwd
+        self._mother: asyncio.subprocess.Process | None = None
+        self._child = 0
+
+    async def bear(self, log: Path) -> None:
+        """Start the program; its first life also loads it."""
+        if self._mother is None:
+            with log.open("ab") as file:
+                self._mother = await asyncio.create_subprocess_exec(
+                    sys.executable, str(Path(__file__).with_name("nursery.py")), *self._program, env=dict(self._env),
+                    cwd=self._cwd, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=file,
+                )  # fmt: skip
+        assert self._mother.stdin and self._mother.stdout
+        self._mother.stdin.write(b"!")
+        self._child = int(await self._mother.stdout.readline())
+
+    @property
+    def alive(self) -> bool:
+        """Whether the program runs."""
+        try:
+            os.kill(self._child, 0)
+        except ProcessLookupError:
+            return False
+        return self._child != 0
+
+    async def end(self, number: signal.Signals) -> None:
+        """End the program that runs, if one does."""
+        if self.alive:
+            os.kill(self._child, number)
+        async with asyncio.timeout(20):
+            while self.alive:
+                await asyncio.sleep(0.005)
+
+    async def close(self) -> None:
+        """End both mother and child."""
+        await self.end(signal.SIGTERM)
+        if self._mother is not None:
+            await self._mother.communicate(b"")  # closes its stdin, at which it ends
+
+
+class MortalBot(BotProcess):
+    """A bot that can afford many lives."""
+
+    def __init__(self, folder: Path, discord: StandIn, engine: MortalEngine, **more: str) -> None:
+        super().__init__(folder, discord, engine, **more)
+        self._nursery = Nursery("bot", env=self.env, cwd=folder)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._nursery.alive
+
+    async def launch(self) -> None:
+        """Start it, without waiting for anything."""
+        await self._nursery.bear(self.folder / "bot.log")
+
+    async def close(self) -> None:
+        """End it for good."""
+        await self._nursery.close()
+
+    async def _end(self, number: signal.Signals) -> None:
+        await self._nursery.end(number)
+
+
+class MortalEngine:
+    """The fast engine in a process of its own, which can be killed and comes back at the same address.
+
+    Args:
+        spread: seconds a job takes at most.
+    """
+
+    def __init__(self, folder: Path, spread: float) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._log = folder / "engine.log"
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        self._nursery = Nursery("engine", str(self._port), str(spread), env=env, cwd=folder)
+
+    async def start(self) -> None:
+        """Start it and wait until it listens."""
+        await self._nursery.bear(self._log)
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                except ConnectionError:
+                    await asyncio.sleep(0.01)
+                    continue
+                writer.close()
+                return
+
+    async def kill(self) -> None:
+        """End it without a chance to do anything (kill -9)."""
+        await self._nursery.end(signal.SIGKILL)
+
+    async def close(self) -> None:
+        """End it for good."""
+        await self._nursery.close()
 
 
 @dataclass
