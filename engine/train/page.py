@@ -7,13 +7,15 @@ from pathlib import Path
 
 from jinja2 import Template
 
+NO_LOSSES = ("images", "images/s", "cpu_seconds")  # the columns of log.jsonl that are not drawn
+
 _PAGE = Template(
     """<!doctype html><meta charset="utf-8"><title>{{ run.system }}</title>
 <style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:72rem;padding:0 1rem;background:#faf9f7;color:#222}
 img{max-width:100%;display:block}figure{margin:0 0 2rem}svg{width:18rem;height:6rem;background:#fff}
 .charts{display:flex;flex-wrap:wrap;gap:1rem;margin:1rem 0}pre{background:#fff;padding:1rem;overflow:auto}</style>
 <h1>{{ run.system }}</h1>
-<p>{{ "{:,}".format(images) }} images shown, {{ speed }} images/s.</p>
+<p>{{ "{:,}".format(images) }} images shown{% if speed %}, {{ speed }} images/s{% endif %}.</p>
 <div class="charts">{% for name, points in charts.items() %}<figure>
 <figcaption>{{ name }}: {{ "%.4g"|format(points[1]) }}</figcaption>
 <svg viewBox="0 0 300 100" preserveAspectRatio="none">
@@ -32,14 +34,15 @@ def write_page(run: Path) -> None:
     card = json.loads((run / "run.json").read_text())
     journal = run / "log.jsonl"
     rows = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
-    names = [name for name in (rows[-1] if rows else {}) if name not in ("images", "images/s")]
+    names = [name for name in (rows[-1] if rows else {}) if name not in NO_LOSSES]
+    sheets = sorted((path.name for path in (run / "sheets").glob("*.png")), reverse=True)
     page = _PAGE.render(
         run=card,
         settings=json.dumps(card, indent=2),
-        images=rows[-1]["images"] if rows else 0,
-        speed=rows[-1]["images/s"] if rows else "–",
+        images=int(sheets[0][:8]) if sheets else 0,
+        speed=rows[-1]["images/s"] if rows else None,
         charts={name: _chart([row[name] for row in rows if name in row]) for name in names},
-        sheets=sorted((path.name for path in (run / "sheets").glob("*.png")), reverse=True),
+        sheets=sheets,
     )
     (run / "index.html").write_text(page)
 
