@@ -64,11 +64,13 @@ class References:
 def load_references(data: Path, genres: Sequence[str], size: int, cache: Path, *, most: int = 4000) -> References:
     """Return the paintings below ``data`` that are of ``genres``, at ``size`` px.
 
-    Where ``dataset split`` made ``data``, only its held-out part judges.
+    Where ``dataset split`` made ``data``, or ``data`` is the held-out part of that, only this part judges.
 
     Raises:
         InvalidRequest: there are fewer than 10 such paintings.
     """
+    if data.name == HELD_OUT and (data.parent / TRAIN).is_dir():
+        data = data.parent
     split = (data / HELD_OUT).is_dir() and (data / TRAIN).is_dir()
     judged = of_genres(load_pictures(_paintings(data / HELD_OUT if split else data), size, cache), genres, most)
     if len(judged) < FEWEST:

@@ -117,6 +117,8 @@ def test_split_data_are_judged_by_their_held_out_part(tiny_models: Path, paintin
     references = painters.load_references(tmp_path / "split", GENRES, 32, tmp_path / "cache")
     assert references.held_out and references.trained is not None
     assert len(references.judged) + len(references.trained) == 48
+    named = painters.load_references(tmp_path / "split" / "held-out", GENRES, 32, tmp_path / "cache")
+    assert named.held_out and named.judged.pictures.digest == references.judged.pictures.digest
     model = checkpoints.load("tiny-painter")
     account = painters.evaluate_painter(model, references, spaces.judges(), count=24)
     assert account.figures["memory"]["ratio"] > 0
