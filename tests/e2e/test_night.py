@@ -133,7 +133,8 @@ async def test_a_night_with_the_released_painter(tmp_path: Path) -> None:
         judges()
     except (BrokenModel, GanvasError) as error:
         pytest.skip(str(error))
-    painter = checkpoints.load_folder(ROOT / "models" / "painter-64")
+    name = json.loads((ROOT / "models" / checkpoints.OFFICE).read_text())["painter"]
+    painter = checkpoints.load_folder(ROOT / "models" / name)
     house = Settings(data=tmp_path / "var", models=ROOT / "models", night_minutes=3, night_threads=2)
     async with (
         connect(models=(house.data / "models", house.models)) as engine,
@@ -143,12 +144,12 @@ async def test_a_night_with_the_released_painter(tmp_path: Path) -> None:
         night_id = await studio.apprentice.run_now(HOST)
         await until(studio, lambda state: state.progress, 0.5)
         answer = await engine.run(PaintRequest(genre="landscape", seed=7, width=64, height=64, finish="none"))
-        assert list(answer.outputs[0].recipe["models"]) == ["painter-64"], "people are served while it learns"
+        assert list(answer.outputs[0].recipe["models"]) == [name], "people are served while it learns"
         state = await until(studio, lambda state: state.phase != "learning", 1.0)
         night = await studio.nights.get(night_id)
         assert night.state in ("canary", "refused"), night.diary["why"]
         assert night.diary["taste"]["usable"] and night.diary["votes"]["voters"] == 20 and len(night.diary["gate"]) > 3
-        assert state.painter == "painter-64"
+        assert state.painter == name
         for sheet in ("before", "after"):
             assert (studio.nights.folder / night_id / night.diary[sheet]).stat().st_size > 1000
         if night.state == "refused":
@@ -159,6 +160,6 @@ async def test_a_night_with_the_released_painter(tmp_path: Path) -> None:
         assert (await studio.apprentice.state()).painter == night.diary["candidate"]
         answer = await engine.run(PaintRequest(genre="landscape", seed=7, width=64, height=64, finish="none"))
         assert night.diary["candidate"] in answer.outputs[0].recipe["models"]
-        assert (await studio.apprentice.rollback(HOST)).name == "painter-64"
+        assert (await studio.apprentice.rollback(HOST)).name == name
         answer = await engine.run(PaintRequest(genre="landscape", seed=7, width=64, height=64, finish="none"))
-        assert "painter-64" in answer.outputs[0].recipe["models"]
+        assert name in answer.outputs[0].recipe["models"]
