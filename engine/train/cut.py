@@ -2,8 +2,9 @@
 
 FastCUT's shape: a patch of the painting must be told from other patches of the same photo by where it came from
 (PatchNCE), a PatchGAN says whether it looks painted, and no way back is learned.  Half of the batches are seen in the
-mirror on one side only.  A perceptual term every few steps keeps people and trees in place.  Start from a stylizer
-(``--init``): its trunk knows how to paint already, which is worth more than the loss.
+mirror on one side only.  Every few steps a perceptual network looks, too: at what the photo shows, which keeps people
+and trees in place, and at the moments of its features, which shall be those of the paintings; the PatchGAN alone had
+found no stroke after 1,500 pictures.  Start from a stylizer (``--init``): its trunk knows how to paint already.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine import checkpoints, losses, nets
 from engine.errors import InvalidRequest
@@ -31,7 +32,9 @@ from engine.train.initial import Initial, read_initial
 from engine.train.state import ema_update
 from engine.train.system import Config, System, numbers, system
 
+TEXTURE_TAPS = ("conv1_1", "conv2_1", "conv3_1")
 CONTENT_TAP = "conv3_3"
+MEMORY = 0.95  # of the running mean of the paintings' moments: those of four paintings are noisy
 
 
 class CutConfig(Config):
@@ -44,13 +47,14 @@ class CutConfig(Config):
     artist: str = ""  # of the paintings, as manifest.csv writes it: claude-monet
     load_size: int = 160  # px, short side of the pictures
     crop_size: int = Field(128, multiple_of=8)
-    learning_rate: float = 2e-4
+    learning_rate: float = 4e-4
     critic_width: int = 32
-    nce: float = 10.0  # weight of PatchNCE at the beginning ...
-    nce_end: float = 4.0  # ... and at the end: first keep, then paint
+    nce: float = 2.0  # weight of PatchNCE at the beginning ...
+    nce_end: float = 1.0  # ... and at the end: first keep, then paint
     patches: int = 128  # places compared in every map
     content: float = 0.5
-    content_every: int = 4  # steps: the perceptual network costs more than all the rest
+    texture: float = 1.0
+    look_every: int = 2  # steps: the perceptual network costs more than all the rest
     style: str = ""  # of the stylizer started from; "" is the mean of the target's own paintings
     ema: float = 0.999
 
@@ -80,8 +84,10 @@ class Cut(System):
         with torch.no_grad():
             maps = encoder_maps(self.G, torch.rand(1, 3, 64, 64))
         self.H = PatchProjector(tuple(x.shape[1] for x in maps))
-        self.vgg = load_vgg((CONTENT_TAP,)).to(memory_format=torch.channels_last) if config.content else None
-        self.networks = {"G": self.G, "D": self.D, "H": self.H}
+        looks = config.content or config.texture
+        self.vgg = load_vgg((*TEXTURE_TAPS, CONTENT_TAP)).to(memory_format=torch.channels_last) if looks else None
+        self.wanted = RunningMoments()
+        self.networks = {"G": self.G, "D": self.D, "H": self.H, "wanted": self.wanted}
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False)}
         rate = config.learning_rate
         self.optimizers = {
@@ -151,11 +157,17 @@ class Cut(System):
                 "overflow": losses.overflow(painted).mean(),
             }
             loss = told["G"] + self._nce_weight() * told["nce"] + 100 * told["overflow"]
-            if self.vgg is not None and self.images // config.batch % config.content_every == 0:
+            if self.vgg is not None and self.images // config.batch % config.look_every == 0:
+                seen = self.vgg(painted)
                 with torch.no_grad():
-                    wanted = self.vgg(photos)[CONTENT_TAP]
-                told["content"] = losses.content_loss(self.vgg(painted)[CONTENT_TAP], wanted).mean()
-                loss = loss + config.content * config.content_every * told["content"]
+                    shown = self.vgg(photos)[CONTENT_TAP]
+                    self.wanted.add(self.vgg(real, until=TEXTURE_TAPS[-1]))
+                told["content"] = losses.content_loss(seen[CONTENT_TAP], shown).mean()
+                told["texture"] = losses.style_loss(
+                    {tap: losses.moments(seen[tap]) for tap in TEXTURE_TAPS}, self.wanted.moments()
+                )
+                perceived = config.content * told["content"] + config.texture * told["texture"]
+                loss = loss + config.look_every * perceived
         self.optimizers["G"].zero_grad(set_to_none=True)
         loss.backward()
         self.optimizers["G"].step()
@@ -205,6 +217,32 @@ class Cut(System):
     def release(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"net.{name}": value for name, value in self.averages["G"].state_dict().items()}
         return tensors, {"net": {"name": "brush", "config": {}}}
+
+
+class RunningMoments(nn.Module):
+    """A running mean of the moments of paintings' features, kept with the run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for tap, channels in zip(TEXTURE_TAPS, (64, 128, 256), strict=True):
+            self.register_buffer(f"{tap}_mean", torch.zeros(channels))
+            self.register_buffer(f"{tap}_covariance", torch.zeros(channels, channels))
+        self.weight: Tensor
+        self.register_buffer("weight", torch.zeros(()))  # how much of the zeros is forgotten
+
+    def add(self, taps: dict[str, Tensor]) -> None:
+        """Learn from the features (B, C, h, w) of some paintings."""
+        for tap in TEXTURE_TAPS:
+            for name, value in zip(("mean", "covariance"), losses.moments(taps[tap]), strict=True):
+                self.get_buffer(f"{tap}_{name}").lerp_(value.float(), 1 - MEMORY)
+        self.weight.lerp_(torch.ones(()), 1 - MEMORY)
+
+    def moments(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return {tap: (mean (C,), covariance (C, C))}."""
+        return {
+            tap: (self.get_buffer(f"{tap}_mean") / self.weight, self.get_buffer(f"{tap}_covariance") / self.weight)
+            for tap in TEXTURE_TAPS
+        }
 
 
 def encoder_maps(net: Transformer, photo: Tensor) -> list[Tensor]:
