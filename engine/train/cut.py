@@ -40,20 +40,20 @@ MEMORY = 0.95  # of the running mean of the paintings' moments: those of four pa
 class CutConfig(Config):
     """Fields of cut."""
 
-    images: int = 130_000
+    images: int = 20_000
     batch: int = 4
     source: str = "photos"  # folder or pattern below the data
     target: str = "paintings"  # or "paintings/landscape", "paintings/*/monet-*"
     artist: str = ""  # of the paintings, as manifest.csv writes it: claude-monet
-    load_size: int = 160  # px, short side of the pictures
+    load_size: int = 256  # px, short side of the pictures; at 160 no stroke is left to learn from
     crop_size: int = Field(128, multiple_of=8)
     learning_rate: float = 4e-4
     critic_width: int = 32
-    nce: float = 2.0  # weight of PatchNCE at the beginning ...
-    nce_end: float = 1.0  # ... and at the end: first keep, then paint
+    nce: float = 1.0  # weight of PatchNCE at the beginning ...
+    nce_end: float = 0.5  # ... and at the end: first keep, then paint
     patches: int = 128  # places compared in every map
-    content: float = 0.5
-    texture: float = 1.0
+    content: float = 0.3
+    texture: float = 3.0
     look_every: int = 2  # steps: the perceptual network costs more than all the rest
     style: str = ""  # of the stylizer started from; "" is the mean of the target's own paintings
     ema: float = 0.999
