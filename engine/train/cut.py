@@ -214,6 +214,9 @@ class Cut(System):
         real = self.target.shown(6, self.config.crop_size)
         return grid([photos, painted, real])
 
+    def preview(self, sheet: np.ndarray) -> np.ndarray:
+        return sheet[128:256]
+
     def release(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"net.{name}": value for name, value in self.averages["G"].state_dict().items()}
         return tensors, {"net": {"name": "brush", "config": {}}}

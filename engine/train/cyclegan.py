@@ -226,6 +226,9 @@ class CycleGAN(System):
         right = [x, fake_y, _one_by_one(back, fake_y), y, fake_x, _one_by_one(there, fake_x)]
         return grid([*right, _one_by_one(back, x), _one_by_one(there, y)])
 
+    def preview(self, sheet: np.ndarray) -> np.ndarray:
+        return sheet[128:256]
+
     def release(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return self._release("G")
 

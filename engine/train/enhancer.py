@@ -232,6 +232,9 @@ class EnhancerSystem(System):
             rows.append(torch.cat(strip, dim=3)[0].permute(1, 2, 0))
         return torch.cat(rows).mul(255).round().byte().numpy()
 
+    def preview(self, sheet: np.ndarray) -> np.ndarray:
+        return sheet[:, 2 * SHARP : 3 * SHARP]
+
     def release(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"net.{name}": value for name, value in self._blended().state_dict().items()}
         return tensors, {"net": {"name": "enhancer", "config": {}}, "scales": list(SCALES)}

@@ -252,6 +252,9 @@ class PainterSystem(System):
             rows.append(F.interpolate(strip, scale_factor=128 / strip.shape[2]).permute(2, 0, 3, 1).flatten(1, 2))
         return torch.cat(rows).mul(255).round().byte().numpy()
 
+    def preview(self, sheet: np.ndarray) -> np.ndarray:
+        return sheet[:, : 128 * len(self.fixed_z)]
+
     def release(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         net = copy.deepcopy(self.averages["G"])
         self._settle_norms(net)

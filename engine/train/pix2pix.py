@@ -132,6 +132,9 @@ class Pix2Pix(System):
         given, wanted = self.given.batch(rows[:, 0])[middle], self.wanted.batch(rows[:, 1])[middle]
         return grid([given, torch.cat([self.averages["G"](picture[None]) for picture in given]), wanted])
 
+    def preview(self, sheet: np.ndarray) -> np.ndarray:
+        return sheet[128:256]
+
     def release(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"net.{name}": value for name, value in self.averages["G"].state_dict().items()}
         return tensors, {"net": {"name": "unet", "config": self.net_config}}

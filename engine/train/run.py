@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -223,10 +224,11 @@ def release(system: System, run: Path, seconds: float) -> Path:
     name = re.sub(r"[^a-z0-9._-]+", "-", run.resolve().name.lower()).strip("._-")[:56] or system.name
     shared: dict[str, Any] = {"kind": system.kind, "system": system.name}
     shared |= {"images_seen": devices.world() * system.images, "cpu_hours": round(seconds / 3600, 2)}
-    sheet = Image.open(run / "sheets" / f"{system.images:08d}.png")
-    sheet.thumbnail((1024, 1024))
+    with Image.open(run / "sheets" / f"{system.images:08d}.png") as sheet:
+        made = Image.fromarray(system.preview(np.asarray(sheet.convert("RGB"))))
+    made.thumbnail((1024, 1024))
     preview = io.BytesIO()
-    sheet.save(preview, "WEBP", quality=85)
+    made.save(preview, "WEBP", quality=85)
     with system.on_processor():
         tensors, card = system.release()
         way_back = system.release_inverse()

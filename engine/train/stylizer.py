@@ -357,6 +357,9 @@ class Stylizer(System):
                     assert isinstance(holder, Offsets)
                     holder.table.data[row] += change
 
+    def preview(self, sheet: np.ndarray) -> np.ndarray:
+        return sheet[:, self.config.size :]
+
     def release(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         net = self.averages["G"]
         tensors = {f"net.{name}": value for name, value in net.state_dict().items()}

@@ -107,6 +107,10 @@ class System(ABC):
     def sheet(self) -> np.ndarray:
         """Return the sample sheet, (H, W, 3) uint8, from the averaged networks and fixed inputs."""
 
+    def preview(self, sheet: np.ndarray) -> np.ndarray:
+        """Return the part of ``sheet`` that the networks made: a model goes out without the pictures it learnt from."""
+        return sheet
+
     @abstractmethod
     def release(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return the tensors ("net.…") and this system's part of the card."""

@@ -463,3 +463,20 @@ def test_the_enhancer_keeps_the_pictures_of_its_sheet_out_of_training(data: Path
     small = data / "edges" / "none"
     with pytest.raises(InvalidRequest, match="There is no folder"):
         kind(config, small, home / "cache")
+
+
+@pytest.mark.parametrize("name", ["painter", "cut", "cyclegan", "pix2pix", "stylizer", "enhancer"])
+def test_a_preview_shows_what_was_made_and_no_picture_of_the_data(name: str, data: Path, tmp_path: Path) -> None:
+    kind, config = tiny(name)
+    system = kind(config, data, tmp_path / "cache")
+    sheet = system.sheet()
+    made = system.preview(sheet)
+    assert 0 < made.size < sheet.size
+    rows, columns = made.shape[:2]
+    places = [
+        (top, left)
+        for top in range(0, sheet.shape[0] - rows + 1, 32)
+        for left in range(0, sheet.shape[1] - columns + 1, 32)
+        if np.array_equal(sheet[top : top + rows, left : left + columns], made)
+    ]
+    assert places, "a preview is a part of its sheet"
