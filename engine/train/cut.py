@@ -238,7 +238,7 @@ class RunningMoments(nn.Module):
         for tap in TEXTURE_TAPS:
             for name, value in zip(("mean", "covariance"), losses.moments(taps[tap]), strict=True):
                 self.get_buffer(f"{tap}_{name}").lerp_(value.float(), 1 - MEMORY)
-        self.weight.lerp_(torch.ones(()), 1 - MEMORY)
+        self.weight.lerp_(torch.ones_like(self.weight), 1 - MEMORY)
 
     def moments(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return {tap: (mean (C,), covariance (C, C))}."""
