@@ -131,7 +131,7 @@ async def bench(engine: FakeEngine, *, watched: bool = False, **settings: str) -
     """Start a bot."""
     command = (str(SELF), "--as-bot") if watched else ("-m", "bot")
     with tempfile.TemporaryDirectory() as folder:
-        async with StandIn() as discord:
+        async with StandIn(check_bodies=False) as discord:
             guild = discord.guild("Atelier")
             bot = BotProcess(Path(folder), discord, engine, command=command, **settings)
             here = Bench(discord, guild, discord.channel(guild, "studio"), bot)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from . import rules
@@ -163,17 +164,14 @@ class Person:
         return {"name": name, "type": kind, "value": value}
 
     async def _answered(self, interaction: Interaction, wait: bool = True) -> Answer:
-        answer = Answer(self.server, interaction)
         if wait:
             most = self.server.answer_within
-
-            def settled() -> bool:
-                return interaction.answered is not None or time.monotonic() - interaction.born > most
-
-            await self.server.wait(settled, "the first answer")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interaction.born + most - time.monotonic()):
+                    await interaction.settled.wait()
             if interaction.answered is None:
                 raise InteractionFailed(f"No answer within {most:g} s to {interaction.data}")
-        return answer
+        return Answer(self.server, interaction)
 
     async def type(self, channel: Channel, name: str, focused: str, text: str, **options: Any) -> list[Json]:
         """Type ``text`` into an option that completes itself; return the choices offered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import mimetypes
@@ -9,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from PIL import Image
@@ -85,13 +87,17 @@ class Attachment:
             wire["description"] = self.description
         if self.ephemeral:
             wire["ephemeral"] = True
-        if self.content_type.startswith("image/"):
-            try:
-                with Image.open(io.BytesIO(self.data)) as picture:
-                    wire |= {"width": picture.width, "height": picture.height}
-            except OSError:
-                pass  # broken pictures are stored like any other file
-        return wire
+        return wire | self._size
+
+    @cached_property
+    def _size(self) -> Json:
+        if not self.content_type.startswith("image/"):
+            return {}
+        try:
+            with Image.open(io.BytesIO(self.data)) as picture:
+                return {"width": picture.width, "height": picture.height}
+        except OSError:
+            return {}  # broken pictures are stored like any other file
 
 
 @dataclass
@@ -240,3 +246,4 @@ class Interaction:
     choices: list[Json] | None = None
     modal: Json | None = None
     late: bool = False
+    settled: asyncio.Event = field(default_factory=asyncio.Event)  # the first answer has come
