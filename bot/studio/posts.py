@@ -12,8 +12,10 @@ from sqlite_utils import Database
 from bot.config import Settings
 from bot.studio.errors import NotFound
 from bot.studio.events import Events, PostLate, TombstonesDue
+from bot.studio.settings import guild_settings
 from bot.studio.store import Store, bury_posts, one
 
+DAY = 86_400.0
 REMEMBERED = 50_000  # messages in RAM, ours and others', so that an ordinary reaction costs no query
 
 
@@ -108,12 +110,27 @@ class Posts:
         rows = await self._store.read(lambda db: list(db.query(sql, [art_id])))
         return [_post(row) for row in rows]
 
-    async def fresh_posts(self, since: float) -> list[tuple[str, Post]]:
-        """Return ``(artwork id, post)`` of what was posted since then and still stands, newest first."""
-        sql = """SELECT artwork, platform, channel, message, role, deleted FROM posts
-                 WHERE created >= ? AND deleted IS NULL ORDER BY created DESC"""
-        rows = await self._store.read(lambda db: list(db.query(sql, [since])))
-        return [(row["artwork"], _post(row)) for row in rows]
+    async def votable(self, platform: str) -> list[tuple[str, str, Post]]:
+        """Return ``(artwork id, guild, post)`` of all that stands in guilds and still takes votes there."""
+
+        def work(db: Database) -> list[tuple[str, str, Post]]:
+            now = time.time()
+            days = {
+                row["guild"]: guild_settings(db, row["guild"], self._house).window_days
+                for row in db.query("SELECT guild FROM guilds")
+            }
+            usual = guild_settings(db, None, self._house).window_days
+            sql = """SELECT posts.*, guild, artworks.created AS made FROM artworks JOIN posts ON artwork = id
+                     WHERE removed IS NULL AND artworks.created >= ? AND guild IS NOT NULL
+                     AND platform = ? AND deleted IS NULL"""
+            since = now - max(usual, *days.values(), 0) * DAY
+            return [
+                (row["artwork"], row["guild"], _post(row))
+                for row in db.query(sql, [since, platform])
+                if row["made"] >= now - days.get(row["guild"], usual) * DAY
+            ]
+
+        return await self._store.read(work)
 
     async def post_deleted(self, platform: str, messages: list[str]) -> None:
         """Note that messages are gone.  A gallery copy deleted by hand hides its work from the gallery; votes stay."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -481,6 +482,41 @@ class Votes:
             return _tally(db, art_id), events
 
         return await self._run(work)
+
+    async def compare(self, platform: str, seen: Mapping[str, Mapping[tuple[str, bool], int]]) -> dict[str, bool]:
+        """Return whether the ledger knows as many reactions that are votes as are seen, message by message.
+
+        Messages without votes, there and in the ledger, are left out: of them nothing can be wrong.  Equal numbers
+        are no proof, for somebody may have come for somebody who left.
+
+        Args:
+            seen: message -> ``(emoji, burst)`` -> how many people; without our own.
+        """
+
+        def work(db: Database) -> dict[str, bool]:
+            messages = to_json(list(seen))
+            known: dict[str, Counter[tuple[str, bool]]] = {message: Counter() for message in seen}
+            sql = """SELECT message, emoji, bit, count(*) AS n FROM marks
+                     WHERE present = 1 AND message IN (SELECT value FROM json_each(?)) GROUP BY message, emoji, bit"""
+            for row in db.query(sql, [messages]):
+                known[row["message"]][row["emoji"], row["bit"] == BURST] = row["n"]
+            sql = """SELECT message, guild FROM posts JOIN artworks ON artworks.id = artwork
+                     WHERE platform = ? AND message IN (SELECT value FROM json_each(?))"""
+            agree = {}
+            for row in list(db.query(sql, [platform, messages])):
+                settings, message = guild_settings(db, row["guild"], self._house), row["message"]
+                there = Counter[tuple[str, bool]]()
+                for (emoji, burst), count in seen[message].items():
+                    there[plain_emoji(emoji), burst] += count
+                here, there = (
+                    Counter({key: n for key, n in counts.items() if n and emoji_value(key[0], settings)})
+                    for counts in (known[message], there)
+                )
+                if here or there:
+                    agree[message] = here == there
+            return agree
+
+        return await self._store.read(work)
 
     async def tally(self, art_id: str, *, member: Member | None = None) -> Ballot:
         """Return the count, and how this member voted."""

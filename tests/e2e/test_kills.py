@@ -167,7 +167,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_comes_twice(
                     await task
             await become(lambda: [] if all_done(tmp_path) else ["jobs"], "the last job", 120)
             expected = true_votes(crowd)
-            await become(lambda: differing(tmp_path, expected), "the ledger to be true", 120)
+            await become(lambda: differing(tmp_path, expected), "the ledger to be true", 900)
             await become(
                 lambda: misplaced(tmp_path, works(discord, wall).keys()), "the gallery channel to be true", 120
             )

@@ -89,6 +89,45 @@ async def test_reactions_missed_while_away_are_counted(house: House) -> None:
     await votes_become(ada, work, 0, 1)
 
 
+async def test_after_a_restart_few_requests_find_the_votes_that_changed(house: House) -> None:
+    ada, ben, cem, dee = (house.person(name) for name in ("Ada", "Ben", "Cem", "Dee"))
+    old = await (await ada.slash(house.room, "paint", genre="landscape")).until(files=1)
+    for number in range(120):  # talk, more than a page of it
+        await ben.say(house.room, f"what a view, {number}")
+    await (await ada.slash(house.room, "paint", genre="landscape", count=4)).until(files=1)
+    await (await ada.slash(house.room, "paint", genre="landscape", count=3)).until(files=1)
+    await house.discord.wait(lambda: len(house.works()) == 8, "all works")
+    swapped, left, gone, same, *bare = house.works()[1:]
+    for work in (old, swapped, left, gone, same):
+        await ben.react(work, "❤️")
+    await dee.react(left, "👎")
+    await votes_become(ada, left, 1, 1)
+    await votes_become(ada, same, 1, 0)
+    await house.bot.kill()
+    await cem.react(old, "❤️", burst=True)
+    await ben.unreact(swapped, "❤️")
+    await cem.react(swapped, "❤️")  # as many as before
+    await ben.unreact(left, "❤️")
+    await house.discord.remove(gone)
+    began = len(house.discord.requests)
+    await house.bot.start()
+    await house.discord.wait(lambda: house.bot.log.count("all with votes") == 2, "the end of both recounts", 120)
+    asked = [path for method, path in house.discord.requests[began:] if method == "GET" and "/messages" in path]
+    people = [path for path in asked if "/reactions/" in path]
+    read = [next(w for w in (old, swapped, left, same) if f"/{w.id}/" in path).id for path in people]
+    assert read == [work.id for work in (left, old, old, same, swapped)], "the changed ones first, newest to oldest"
+    assert asked.count(f"/channels/{house.room.id}/messages") <= 6, "two or three pages a round"
+    assert asked.count(f"/channels/{house.room.id}/messages/{gone.id}") == 1 and not any(
+        str(work.id) in path for work in bare for path in asked
+    )
+    for work, up, down in ((old, 2, 0), (swapped, 1, 0), (left, 0, 1), (same, 1, 0)):
+        await votes_become(ada, work, up, down)
+    await dee.unreact(left, "👎")
+    await ben.react(swapped, "❤️")
+    await votes_become(ada, left, 0, 0)
+    await votes_become(ada, swapped, 2, 0)
+
+
 async def test_a_cut_connection_is_resumed_and_repeated_events_do_no_harm(house: House) -> None:
     ada, ben = house.person("Ada"), house.person("Ben")
     work = await (await ada.slash(house.room, "paint", genre="landscape")).until(files=1)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable
 from weakref import WeakValueDictionary
 
@@ -15,23 +14,12 @@ import discord
 from discord.ext import commands
 
 from bot.discord.client import Ganvas
-from bot.discord.notices import tell_managers
 from bot.discord.people import PLATFORM, guild_key, voter_of
-from bot.studio import Member, Post, PostLate, Voter
+from bot.discord.recount import FAILURES, Recount, emoji_key
+from bot.studio import Member, PostLate, Voter
 from engine.errors import GanvasError
 
 log = logging.getLogger(__name__)
-
-PACE = 0.2  # s between two messages that are read again: a tenth of the requests that Discord takes from a bot
-EVERY = 6 * 3600.0  # s between two rounds when nothing was missed
-DAY = 86_400.0
-KINDS = (discord.ReactionType.normal, discord.ReactionType.burst)
-
-
-def emoji_key(emoji: discord.PartialEmoji | discord.Emoji | str) -> str:
-    """Return how the studio knows an emoji: a custom one by its id, for its name may change."""
-    number = getattr(emoji, "id", None)
-    return str(number) if number else str(emoji)
 
 
 class Votes(commands.Cog):
@@ -40,11 +28,11 @@ class Votes(commands.Cog):
     def __init__(self, bot: Ganvas) -> None:
         self.bot = bot
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
-        self._recount: asyncio.Event = asyncio.Event()
+        self._recount = Recount(bot)
 
     async def cog_load(self) -> None:
         """Begin to keep the ledger true."""
-        self.bot.background(self._keep_true(), "reconcile")
+        self.bot.background(self._recount.keep_true(), "recount")
         self.bot.background(self._catch_up(), "late posts")
 
     def _in_order(self, message: int) -> asyncio.Lock:
@@ -139,36 +127,8 @@ class Votes(commands.Cog):
 
     @commands.Cog.listener()
     async def on_ready(self) -> None:
-        """Read everything again: a new session means that events were missed."""
-        self._recount.set()
-
-    async def _keep_true(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(EVERY):
-                    await self._recount.wait()
-            except TimeoutError:
-                pass  # the slow schedule
-            self._recount.clear()
-            window = (await self.bot.studio.policy.settings(None)).window_days * DAY
-            gap = await self.bot.studio.votes.gap()
-            posts = await self.bot.studio.gallery.fresh_posts(time.time() - window)
-            ours = [(art_id, post) for art_id, post in posts if post.platform == PLATFORM]
-            log.info("Reading the votes on %d messages again; the last event was %.0f s ago.", len(ours), gap)
-            unread: dict[int, set[str]] = {}  # guild -> channels whose messages may not be read
-            for number, (art_id, post) in enumerate(ours):
-                if number:
-                    await asyncio.sleep(PACE)
-                try:
-                    await self.reconcile(art_id, post)
-                except discord.Forbidden:
-                    if guild := getattr(self.bot.get_channel(int(post.channel)), "guild", None):
-                        unread.setdefault(guild.id, set()).add(post.channel)
-                except (discord.HTTPException, GanvasError) as error:
-                    log.info("The votes on %s stay as they are: %s", art_id, error)
-            for guild_id, channels in unread.items():
-                await tell_managers(self.bot, guild_id, "history", sorted(channels))
-            await self.bot.studio.votes.seen()
+        """Recount: a new session means that events were missed."""
+        self._recount.missed()
 
     async def _catch_up(self) -> None:
         """Read the messages that people could react to before we knew what they show."""
@@ -176,32 +136,11 @@ class Votes(commands.Cog):
             async for event in stream:
                 if isinstance(event, PostLate) and event.post.platform == PLATFORM:
                     try:
-                        await self.reconcile(event.art_id, event.post)
-                    except (discord.HTTPException, GanvasError) as error:
+                        await self._recount.one(event.art_id, event.post)
+                    except (discord.Forbidden, GanvasError) as error:
                         log.info("The votes on %s stay as they are: %s", event.art_id, error)
-
-    async def reconcile(self, art_id: str, post: Post) -> None:
-        """Bring the ledger to the true state of one message."""
-        began = time.time()
-        try:
-            message = await self.bot.message(int(post.channel), int(post.message)).fetch()
-        except discord.NotFound:
-            await self.bot.studio.gallery.post_deleted(PLATFORM, [post.message])
-            return
-        # The work knows its guild; a message fetched by ids alone, and a guild without its members, do not.
-        guild = (await self.bot.studio.gallery.get(art_id, viewer=None, moderator=True)).guild
-        if guild is None:
-            return  # reactions in direct messages are no votes
-        guild_id = int(guild.removeprefix(f"{PLATFORM}:"))
-        found: dict[tuple[str, bool], list[Voter]] = {}
-        for reaction in message.reactions:
-            emoji = emoji_key(reaction.emoji)
-            if await self.bot.studio.votes.value_of(emoji, guild):
-                for kind in KINDS:
-                    users = [user async for user in reaction.users(type=kind) if user != self.bot.user]
-                    burst = kind is discord.ReactionType.burst
-                    found[emoji, burst] = [voter_of(user, guild_id) for user in users]
-        await self.bot.studio.votes.reconcile(art_id, message=post.message, reactions=found, fetch_began=began)
+                    except FAILURES:
+                        self._recount.missed()
 
 
 async def setup(bot: Ganvas) -> None:

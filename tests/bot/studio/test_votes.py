@@ -203,6 +203,34 @@ async def test_a_recount_of_one_message_leaves_its_copies_alone(studio: Studio, 
     assert tally.up == 1
 
 
+async def test_numbers_tell_where_the_ledger_may_be_wrong(studio: Studio) -> None:
+    works = [await painted(studio) for _ in range(4)]
+    for number, work in enumerate(works):
+        await studio.gallery.add_post(work, platform="discord", channel="5", message=f"m{number}")
+        await studio.votes.react(work, voter(BEN), "❤️", message=f"m{number}", added=number < 3)
+    await studio.votes.react(works[1], voter(CAT), "❤", message="m1", burst=True, added=True)
+    seen = {
+        "m0": {("❤️", False): 1, ("🍕", False): 7},
+        "m1": {("❤️", False): 2},  # the super reaction became an ordinary one
+        "m2": {},
+        "m3": {("🍕", False): 7},
+        "m4": {("❤️", False): 1},  # no message of ours
+    }
+    assert await studio.votes.compare("discord", seen) == {"m0": True, "m1": False, "m2": False}
+
+
+async def test_what_takes_no_more_votes_is_not_read_again(studio: Studio, settings: Settings, art: str) -> None:
+    await studio.gallery.add_post(art, platform="discord", channel="5", message="m1")
+    assert [found for found, _, _ in await studio.gallery.votable("discord")] == [art]
+    assert await studio.gallery.votable("elsewhere") == []
+    with sqlite3.connect(settings.data / "ganvas.db") as db:
+        db.execute("UPDATE artworks SET created = created - 40 * 86400")
+    db.close()
+    assert await studio.gallery.votable("discord") == []
+    await studio.policy.change(GUILD, window_days=60)
+    assert [guild for _, guild, _ in await studio.gallery.votable("discord")] == [GUILD]
+
+
 EMOJIS = ("❤", "👍", "👎")
 MARK = st.tuples(st.sampled_from((BEN, CAT, DAN, ANN)), st.sampled_from(EMOJIS), st.booleans())
 STEPS = st.lists(st.tuples(MARK, st.booleans(), st.sampled_from((0, 1, 1, 1, 2))), max_size=25)
