@@ -1,4 +1,7 @@
-"""The status message of a job: place in line, when it will be done, a bar.  One message, edited seldom."""
+"""The status message of a job: place in line, when it will be done, a bar.  One message, edited seldom.
+
+Nobody is told every change: each message looks at its job when its turn comes, and what is the same costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,16 @@ import discord
 from bot.discord.address import Address
 from bot.discord.buttons import cancel_view
 from bot.discord.texts import Voice
-from bot.studio import Job, JobStatus, Member
+from bot.studio import Job, JobStatus
 
 if TYPE_CHECKING:
     from bot.discord.client import Ganvas
 
 log = logging.getLogger(__name__)
 
+FIRST = 1.0  # s until a job is spoken of: most are done by then, and their results need not wait for an edit to end
 EVERY = 2.0  # s between two edits of one message, at least
+PACE = 0.1  # s between two edits, over all messages: a fifth of the requests that Discord takes from a bot
 STEP = 5  # s
 BAR = 12  # characters
 
@@ -49,15 +54,15 @@ class _Watch:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.status: JobStatus | None = None
-        self.changed = asyncio.Event()
         self.over = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
-    def end(self) -> None:
-        """Let it come to its end after the edit that is under way."""
-        self.over.set()
-        self.changed.set()
+    async def ends(self, within: float) -> bool:
+        """Wait so many seconds; whether nothing is to be shown any more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self.over.wait()
+        return self.over.is_set()
 
 
 class Progress:
@@ -66,10 +71,7 @@ class Progress:
     def __init__(self, bot: Ganvas) -> None:
         self._bot = bot
         self._watches: dict[str, _Watch] = {}
-
-    def jobs(self, member: Member) -> list[tuple[Job, JobStatus | None]]:
-        """Return somebody's jobs that are followed, from RAM."""
-        return [(watch.job, watch.status) for watch in self._watches.values() if watch.job.member == member]
+        self._free = 0.0  # monotonic s from which the next edit may be made
 
     def follow(self, job: Job) -> None:
         """Begin to follow a job, unless it is followed already."""
@@ -81,7 +83,7 @@ class Progress:
         """Wait until nothing will touch the status message any more; asked before the result goes into it."""
         watch = self._watches.get(job_id)
         if watch is not None and watch.task is not None:
-            watch.end()
+            watch.over.set()  # an edit that is under way comes to its end
             await asyncio.wait([watch.task])
 
     async def close(self) -> None:
@@ -92,39 +94,32 @@ class Progress:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, watch: _Watch) -> None:
-        listener = asyncio.create_task(self._listen(watch), name=f"status of {watch.job.id}")
         try:
             await self._keep_true(watch)
         except (discord.HTTPException, aiohttp.ClientError) as error:
             log.info("The status of job %s is not shown any more: %s", watch.job.id, error)
         finally:
-            listener.cancel()
-            await asyncio.gather(listener, return_exceptions=True)
             del self._watches[watch.job.id]
-
-    async def _listen(self, watch: _Watch) -> None:
-        async for status in self._bot.studio.queue.watch(watch.job.id):
-            if status.state not in ("queued", "running"):
-                break
-            watch.status = status
-            watch.changed.set()
-        watch.end()
 
     async def _keep_true(self, watch: _Watch) -> None:
         address = Address(**watch.job.address)
         say = Voice(address.language)
-        shown, at = "", -EVERY
-        while True:
-            await watch.changed.wait()
-            watch.changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, at + EVERY - time.monotonic())):
-                    await watch.over.wait()
-            if watch.over.is_set():
+        shown, pause = "", FIRST
+        while not (await watch.ends(pause) or await watch.ends(self._turn())):
+            status = await self._bot.studio.queue.status(watch.job.id)
+            if status.state not in ("queued", "running"):
                 return
-            if watch.status is not None and (text := status_text(watch.status, say, time.time())) != shown:
+            if (text := status_text(status, say, time.time())) != shown:
                 await self._show(address, watch.job, text, say)
-                shown, at = text, time.monotonic()
+                shown = text
+            pause = EVERY
+
+    def _turn(self) -> float:
+        """Take the next place among all edits; return the seconds until it comes."""
+        now = time.monotonic()
+        turn = max(now, self._free)
+        self._free = turn + PACE
+        return turn - now
 
     async def _show(self, address: Address, job: Job, text: str, say: Voice) -> None:
         view = cancel_view(job.id, say)

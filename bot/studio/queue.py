@@ -376,6 +376,10 @@ class Queue:
         rows = await self._store.read(lambda db: list(db.query(sql, [member.key, limit])))
         return [_job(row) for row in rows]
 
+    def live(self, *, member: Member | None = None) -> list[Job]:
+        """Return the jobs that wait or run, from RAM; of one member or of all."""
+        return [live.job for live in self._live.values() if member in (None, live.job.member)]
+
     async def cancel(self, job_id: str, *, by: Member, moderator: bool = False) -> Job:
         """Stop a job; one that is done stays done.
 

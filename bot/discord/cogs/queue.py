@@ -12,7 +12,6 @@ from bot.discord.buttons import jobs_view
 from bot.discord.client import Ganvas
 from bot.discord.people import guild_key, is_moderator, member_of
 from bot.discord.progress import status_text
-from bot.studio import JobChanged
 from engine.errors import InvalidRequest
 
 
@@ -21,8 +20,8 @@ async def complete_job(interaction: discord.Interaction[Ganvas], current: str) -
     bot = interaction.client
     say, me = bot.private_voice(interaction), member_of(interaction.user)
     choices = []
-    for job, status in bot.progress.jobs(me)[:25]:
-        state = say("At work") if status and status.state == "running" else say("Waiting")
+    for job in bot.studio.queue.live(member=me)[:25]:
+        state = say("At work") if job.state == "running" else say("Waiting")
         choices.append(app_commands.Choice(name=f"{job.command} · {job.id} · {state}"[:100], value=job.id))
     return [choice for choice in choices if current.lower() in choice.name.lower()]
 
@@ -34,14 +33,9 @@ class Queue(commands.Cog):
         self.bot = bot
 
     async def cog_load(self) -> None:
-        """Follow the jobs of before a restart as soon as something happens to them."""
-        self.bot.background(self._follow(), "jobs")
-
-    async def _follow(self) -> None:
-        with self.bot.studio.events.subscribe(JobChanged) as stream:
-            async for event in stream:
-                assert isinstance(event, JobChanged)
-                self.bot.progress.follow(await self.bot.studio.queue.get(event.job_id))
+        """Follow the jobs of before a restart."""
+        for job in self.bot.studio.queue.live():
+            self.bot.progress.follow(job)
 
     @app_commands.command(description="Your jobs: place in line and when they will be ready.")
     async def queue(self, interaction: discord.Interaction[Ganvas]) -> None:
