@@ -51,6 +51,8 @@ async def perform(interaction: discord.Interaction[Ganvas], verb: str, subject: 
         await _ACTS[verb](Press(interaction, subject, chosen))
     except Exception as error:
         await interaction.client.tell_mistake(interaction, error)
+    else:
+        await interaction.client.thinking.ends(interaction)
 
 
 def named(art_id: str) -> Callable[[], Awaitable[str]]:

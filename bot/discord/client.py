@@ -24,6 +24,7 @@ from bot.discord.delivery import DiscordDeliverer
 from bot.discord.people import PLATFORM, guild_key, member_of
 from bot.discord.progress import Progress
 from bot.discord.texts import Translator, Voice, language_of
+from bot.discord.thinking import Thinking
 from bot.studio import Artwork, Studio
 from engine.errors import GanvasError
 
@@ -73,6 +74,7 @@ class Ganvas(commands.AutoShardedBot):
         self.studio, self.settings = studio, settings
         self.progress = Progress(self)
         self.counts = Counts(self)
+        self.thinking = Thinking(self)
         self.styles: tuple[str, ...] = ()  # names of styles and brushes, for autocomplete
         self.private_members: set[str] = set()  # who wants works private by default; in RAM: first answers hurry
         self.morphing: dict[int, Artwork] = {}  # user -> the work chosen as the first stop of a morph
@@ -91,6 +93,7 @@ class Ganvas(commands.AutoShardedBot):
         self.studio.queue.register("discord", DiscordDeliverer(self))
         self.background(self._know_styles(), "styles")
         self.background(self.counts.follow(), "counts")
+        self.background(self.thinking.make_good(await self.studio.promises.owed()), "promised answers")
         await self._sync()
 
     def background(self, work: Any, name: str) -> None:
@@ -188,6 +191,7 @@ class Ganvas(commands.AutoShardedBot):
 
     async def begin(self, interaction: discord.Interaction[Any], *, private: bool) -> tuple[int, Voice]:
         """Answer at once with "thinking"; return the message this made, and the language to go on in."""
+        await self.thinking.begins(interaction)
         answer = await interaction.response.defer(thinking=True, ephemeral=private)
         message = answer.message_id if answer is not None else None
         if message is None:
@@ -212,6 +216,8 @@ class Ganvas(commands.AutoShardedBot):
                 await interaction.followup.send(sentence[:2000], ephemeral=True)
         except (discord.HTTPException, aiohttp.ClientError) as failure:
             log.warning("A mistake could not be told: %s", failure)
+        else:
+            await self.thinking.ends(interaction)
 
     @staticmethod
     def _sentence(error: Exception, say: Voice) -> str | None:
@@ -226,6 +232,10 @@ class Ganvas(commands.AutoShardedBot):
         if isinstance(error, app_commands.MissingPermissions | app_commands.CheckFailure):
             return say("You need the permission Manage Server for that.")
         return None
+
+    async def on_app_command_completion(self, interaction: discord.Interaction[Any], _: object) -> None:
+        """Note that a command has given its answer."""
+        await self.thinking.ends(interaction)
 
     async def on_interaction(self, interaction: discord.Interaction[Any]) -> None:
         """Answer what nothing else answers: windows of before a restart, buttons of another release."""

@@ -11,6 +11,7 @@ import discord
 from bot.discord.address import Address
 from bot.discord.people import age_restricted, guild_key, member_of
 from bot.discord.texts import Voice
+from bot.discord.thinking import key_of
 from bot.studio import Job, Member
 from engine.api import Request
 
@@ -52,7 +53,8 @@ class Wish:
             parents=parents,
             photo_owner=photo_owner,
             age_restricted=age_restricted(interaction.channel),
-            key=f"discord:{interaction.id}",
+            key=key_of(interaction),
         )
+        bot.thinking.passed_on(interaction)
         bot.progress.follow(job)
         return job

@@ -43,6 +43,7 @@ from bot.studio.nights import Night, Nights, Snapshot, VoteRow
 from bot.studio.people import HOST, WEB, Member
 from bot.studio.policy import Ban, Deletion, Policy, Tombstone
 from bot.studio.posts import Post
+from bot.studio.promises import Promise, Promises, forget_expired
 from bot.studio.queue import Deliverer, Delivery, Job, JobStatus, Queue, QueueStatus
 from bot.studio.settings import GuildSettings, Preferences
 from bot.studio.store import Store
@@ -81,6 +82,7 @@ class Studio:
         self.apprentice = Apprentice(store, self.events, settings, engine, self.nights, self._forget_models)
         self.queue = Queue(store, self.events, settings, engine, self.gallery, self.apprentice.painter_for)
         self.duels = Duels(store, settings)
+        self.promises = Promises(store)
         self._store = store
         self._models: tuple[float, list[dict[str, Any]]] | None = None
 
@@ -134,6 +136,7 @@ class Studio:
         for quarter in itertools.count():
             try:
                 await self.queue.photos.sweep()
+                await self._store.write(forget_expired)
                 if quarter % (24 * 4) == 0:
                     await self._store.write(self._forget_old)
                     files = await self._store.read(lambda db: {name for (name,) in db.execute(_FILES)})
@@ -192,7 +195,7 @@ __all__ = [
     "CanaryScore", "DataInUse", "Deletion", "Deliverer", "Delivery", "Duel", "Duels", "Engine", "Event", "Events",
     "Facets", "File", "Filter", "Gallery", "GalleryDue", "GalleryTask", "GuildSettings", "Job", "JobChanged",
     "JobStatus", "LimitReached", "Lineage", "Member", "Night", "NightEnded", "Nights", "NotFound", "Page",
-    "PainterChanged", "Policy", "Post", "PostLate", "Preferences", "Queue", "QueueStatus", "Refused", "Side",
+    "PainterChanged", "Policy", "Post", "PostLate", "Preferences", "Promise", "Queue", "QueueStatus", "Refused", "Side",
     "Snapshot", "SourceGone", "Status", "Studio", "Tally", "Tombstone", "TombstonesDue", "Undeliverable", "Version",
     "VoteRow", "Voter", "Votes", "VotesChanged", "WrongMoment", "open_studio", "period",
 ]  # fmt: skip

@@ -31,6 +31,7 @@ from bot.studio.fairness import FairShare, Throughput, Waiting, units
 from bot.studio.gallery import Gallery
 from bot.studio.people import WEB, Member
 from bot.studio.photos import Photos, named, split
+from bot.studio.promises import kept
 from bot.studio.settings import GuildSettings, guild_settings, is_banned, know, preferences
 from bot.studio.store import Store, new_id, one, to_json, unlink_artwork, write_file
 from bot.studio.votes import hotness
@@ -257,7 +258,7 @@ class Queue:
             parents: artworks it is made from.
             photo_owner: who posted the photo, if that is somebody else.
             age_restricted: whether the place is for adults only.
-            key: the same key again returns the first job.
+            key: the same key again returns the first job; a promise of this key counts as kept.
 
         Raises:
             Refused: a ban, the nude policy, or the owner of the photo does not want it.
@@ -291,6 +292,8 @@ class Queue:
         work_units = units(request)
 
         def work(db: Database) -> dict[str, Any]:
+            if key:
+                kept(db, key)  # from here on the job owes the answer
             first = one(db, "SELECT * FROM jobs WHERE key = ?", [key]) if key else None
             if first:
                 return first

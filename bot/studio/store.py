@@ -55,6 +55,11 @@ def _painters_in_office(db: Database) -> None:
     db.execute("CREATE INDEX artworks_model ON artworks(model, created) WHERE model IS NOT NULL")
 
 
+@migrations(name="0003 promised answers")
+def _promised_answers(db: Database) -> None:
+    db.execute("CREATE TABLE promises (key TEXT PRIMARY KEY, address TEXT NOT NULL, expires REAL NOT NULL)")
+
+
 # Times are Unix seconds.  A member is "platform:id", a guild "platform:id", "web", or NULL in a direct message.
 _SCHEMA = """
 CREATE TABLE members (

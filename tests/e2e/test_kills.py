@@ -1,7 +1,8 @@
 """A hundred sudden deaths of bot and engine while members paint, stylize and vote: nothing acknowledged is lost.
 
 Acknowledged is a job whose status a member has read, and a vote by button whose count came back.  A reaction is one
-from the moment Discord shows it, whether or not the bot lives.
+from the moment Discord shows it, whether or not the bot lives.  Whoever reads "thinking..." reads an answer in the end,
+if only that the command should be sent again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from discordstandin import Channel, Guild, Interaction, Message, Person, StandIn
 from realhouse import MortalBot, MortalEngine
 from test_day import photo
 
+RESTARTED = "I was restarted before I could answer this; please send it again."
 UP, DOWN = "❤️", "👎"
 VALUES = {UP: "up", DOWN: "down"}
 GALLERY_FROM, GALLERY_UNTIL = 2, 1  # ups minus downs; a work in the gallery stays there until it falls below
@@ -52,7 +54,7 @@ class Crowd:
     async def _make(self, person: Person) -> None:
         own = [wish for wish in self.wishes if wish.user is person.account]
         read = [wish.original for wish in own if wish.original is not None and not wish.original.loading]
-        unanswered = sum(not message.attachments for message in read)
+        unanswered = sum(not message.attachments and message.text != RESTARTED for message in read)
         if unanswered >= 4 or not self.discord.connected:
             return
         if self.chance.random() < 0.4:
@@ -166,6 +168,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_comes_twice(
                 with suppress(asyncio.CancelledError):
                     await task
             await become(lambda: [] if all_done(tmp_path) else ["jobs"], "the last job", 120)
+            await become(lambda: [w.data for w in crowd.wishes if thinking(w)], "an answer for everybody", 120)
             expected = true_votes(crowd)
             await become(lambda: differing(tmp_path, expected), "the ledger to be true", 900)
             await become(
@@ -182,7 +185,8 @@ async def test_nothing_acknowledged_is_lost_and_nothing_comes_twice(
     shown = works(discord, room)
     jobs = {row["key"]: row for row in rows(tmp_path, "SELECT * FROM jobs")}
     made = rows(tmp_path, "SELECT id, job, removed FROM artworks")
-    read = [wish for wish in crowd.wishes if wish.original is not None and not wish.original.loading]
+    sent_back = [wish for wish in crowd.wishes if wish.original is not None and wish.original.text == RESTARTED]
+    read = [wish for wish in crowd.wishes if wish.original is not None and wish not in sent_back]
     told = [wish for wish in read if not wish.original.attachments]  # type: ignore[union-attr]
     presses = [press for several in crowd.presses.values() for _, press in several]
     counted = [press for press in presses if crowd.counted(press)]
@@ -191,11 +195,13 @@ async def test_nothing_acknowledged_is_lost_and_nothing_comes_twice(
         sys.stdout.write(
             f"\n{kills} kills ({', '.join(f'{n} {what}' for what, n in deaths.items())}): "
             f"{len(crowd.wishes)} commands, {len(read)} acknowledged, {len(jobs)} jobs, {len(shown)} works delivered, "
-            f"{len(told)} told why not {dict(failed)}; {len(crowd.wishes) - len(jobs)} commands died unread; "
+            f"{len(told)} told why not {dict(failed)}, {len(sent_back)} asked to send it again; "
+            f"{len(crowd.wishes) - len(jobs) - len(sent_back)} commands died unread; "
             f"{len(presses)} presses, {len(counted)} acknowledged; {crowd.reactions} reactions, "
             f"{len(expected)} votes; {len(works(discord, wall))} in the gallery channel\n"
         )
 
+    assert [wish.data for wish in sent_back if f"discord:{wish.id}" in jobs] == [], "asked to send again what is a job"
     assert [wish.data for wish in read if f"discord:{wish.id}" not in jobs] == [], "an acknowledged job is lost"
     assert {row["state"] for row in jobs.values()} <= {"delivered", "failed"}
     assert sorted(art["id"] for art in made) == sorted(shown), "a work was made and not delivered"
@@ -209,6 +215,11 @@ async def test_nothing_acknowledged_is_lost_and_nothing_comes_twice(
     assert rows(tmp_path, "PRAGMA integrity_check") == [{"integrity_check": "ok"}]
     assert discord.violations == [] and discord.mentioning == []
     assert "Traceback" not in bot.log, bot.log[-6000:]
+
+
+def thinking(wish: Interaction) -> bool:
+    """Whether the member still reads "thinking..."."""
+    return wish.original is not None and wish.original.loading
 
 
 async def become(wrong: Callable[[], list[Any]], what: str, within: float) -> None:

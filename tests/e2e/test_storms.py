@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from discordstandin import MIB, TOKEN
 from fakeengine import FakeEngine
 from realhouse import BotProcess, House
 from test_day import art_id, photo, votes_become
+
+from bot.discord.texts import Voice
 
 pytestmark = pytest.mark.timeout(300)  # patience with a busy machine, not a measure
 
@@ -59,6 +63,54 @@ async def test_a_waiting_job_survives_and_its_status_goes_on(house: House) -> No
     for answer in answers:
         await answer.until(files=1)
     assert len(set(shown(house))) == 3
+
+
+RESTARTED = "I was restarted before I could answer this; please send it again."
+
+
+def promises(house: House) -> int:
+    """Return how many answers the bot's database says are owed."""
+    with closing(sqlite3.connect(f"file:{house.bot.folder}/var/ganvas.db?mode=ro", uri=True, timeout=30)) as db:
+        (count,) = db.execute("SELECT count(*) FROM promises").fetchone()
+        return int(count)
+
+
+@pytest.mark.parametrize("private", [False, True])
+async def test_who_was_left_thinking_is_told_so_after_a_restart(house: House, private: bool) -> None:
+    locales = {"en": "en-GB", "de": "de", "es": "es-ES", "ja": "ja"}
+    people = {language: house.person(language, locale=locale) for language, locale in locales.items()}
+    work = await (await people["en"].slash(house.room, "paint", genre="landscape")).until(files=1)
+    house.discord.hold("GET", "^/cdn/")  # their photos do not arrive
+    house.discord.hold("PATCH", r"/messages/@original$")  # and an answer that does arrive is not acknowledged
+    answers = {
+        language: await person.slash(house.room, "stylize", photo=photo(), private=private)
+        for language, person in people.items()
+    }
+    answered = await people["en"].slash(house.room, "queue")
+    await answered.until("Here 0 at work")
+    assert promises(house) == 5
+    await house.bot.kill()
+    house.discord.heal()
+    await house.bot.start()
+    for language, answer in answers.items():
+        await answer.until(Voice(language)(RESTARTED))
+    await house.discord.wait(lambda: promises(house) == 0)
+    assert RESTARTED not in answered.text, "it had its answer"
+    again = await (await people["de"].slash(house.room, "stylize", photo=photo(), private=private)).until(files=1)
+    assert art_id(again) != art_id(work) and promises(house) == 0
+    assert not any(answer.interaction.token in house.bot.log for answer in (*answers.values(), answered))
+
+
+async def test_a_promise_that_nobody_can_keep_any_more_is_forgotten(house: House) -> None:
+    ada = house.person("Ada")
+    house.discord.hold("GET", "^/cdn/")
+    answer = await ada.slash(house.room, "stylize", photo=photo())
+    await house.bot.kill()
+    house.discord.heal()
+    house.discord.advance(minutes=16)
+    await house.bot.start()
+    await house.discord.wait(lambda: promises(house) == 0)
+    assert answer.message.loading
 
 
 async def test_old_buttons_work_after_a_restart(house: House) -> None:

@@ -188,7 +188,7 @@ class StandIn:
         self._faults += [(method, re.compile(path), files, answer)] * times
 
     def hold(self, method: str, path: str) -> None:
-        """Do the matching requests, but let the bot wait for their answers until :meth:`heal`."""
+        """Do the matching requests (also for files), but let the bot wait for their answers until :meth:`heal`."""
         self._held.append((method, re.compile(path)))
         self._healed.clear()
 
@@ -420,6 +420,7 @@ class StandIn:
             raise web.HTTPNotFound
         if int(request.query.get("ex", "0"), 16) < self.clock.now():
             raise web.HTTPForbidden(text="This content is no longer available.")
+        await self._answer_held(request.method, request.path)
         return web.Response(body=attachment.data, content_type=attachment.content_type)
 
     def store(self, channel: Channel, filename: str, data: bytes, **more: Any) -> Attachment:
@@ -459,11 +460,14 @@ class StandIn:
             return _json(refusal.body(), status=refusal.status, headers=headers)
         finally:
             await self._notify()
-        if any(request.method == method and pattern.search(path) for method, pattern in self._held):
-            await self._healed.wait()
+        await self._answer_held(request.method, path)
         if answer is None:
             return web.Response(status=204, headers=headers)
         return _json(answer, headers=headers)
+
+    async def _answer_held(self, method: str, path: str) -> None:
+        if any(method == held and pattern.search(path) for held, pattern in self._held):
+            await self._healed.wait()
 
     def _take_token(self, method: str, path: str) -> tuple[dict[str, str], float]:
         """Return rate limit headers, and how long to wait if the bucket is empty."""
