@@ -34,6 +34,9 @@ class Queue(commands.Cog):
 
     async def cog_load(self) -> None:
         """Follow the jobs of before a restart."""
+        self.bot.background(self._follow(), "jobs")
+
+    async def _follow(self) -> None:
         for job in self.bot.studio.queue.live():
             self.bot.progress.follow(job)
 
