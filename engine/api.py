@@ -257,6 +257,7 @@ _REQUESTS: dict[str, type[Request]] = {
     kind.command: kind
     for kind in (StylizeRequest, PaintRequest, MorphRequest, EnhanceRequest, ChainRequest, FitRequest)
 }
+_HINTS = {command: get_type_hints(kind) for command, kind in _REQUESTS.items()}
 
 
 def request_from_wire(wire: Mapping[str, Any]) -> Request:
@@ -287,7 +288,7 @@ def request_from_wire(wire: Mapping[str, Any]) -> Request:
         raise
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidRequest(f"{kind.command} was not understood: {error}.") from error
-    for name, hint in get_type_hints(kind).items():
+    for name, hint in _HINTS[kind.command].items():
         value = getattr(request, name)
         if name != "command" and not _is_a(value, hint):
             raise InvalidRequest(f"{name} is a {type(value).__name__}, which {kind.command} can't use.")
