@@ -59,13 +59,13 @@ class Settings(BaseSettings):
     # The engine: a child process unless a URL is given
     engine_url: str | None = None
     engine_token: SecretStr | None = None
-    engine_parallel: Annotated[int, Field(ge=1, le=256)] = 8  # jobs the engine holds at once, so that it can batch them
+    engine_parallel: Annotated[int, Field(ge=1, le=256)] = 16  # jobs the engine holds at once, half if long ones
     job_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 15  # a job that takes longer fails
 
     # Limits, as a guild finds them before it changes its own
     member_running: Annotated[int, Field(ge=1, le=64)] = 2
     member_waiting: Annotated[int, Field(ge=1, le=1000)] = 10
-    guild_running: Annotated[int, Field(ge=1, le=256)] = 6
+    guild_running: Annotated[int, Field(ge=1, le=256)] = 16
     guild_waiting: Annotated[int, Field(ge=1, le=10_000)] = 200
     max_upload_bytes: Annotated[int, Field(ge=100_000, le=2**30)] = 25 * 2**20
     max_side: Annotated[int, Field(ge=256, le=4096)] = 4096  # px, long side of anything asked for

@@ -80,7 +80,9 @@ class Studio:
         self.policy = Policy(store, self.events, settings, self.gallery)
         self.nights = Nights(store, settings)
         self.apprentice = Apprentice(store, self.events, settings, engine, self.nights, self._forget_models)
-        self.queue = Queue(store, self.events, settings, engine, self.gallery, self.apprentice.painter_for)
+        self.queue = Queue(
+            store, self.events, settings, engine, self.gallery, self.policy.settings, self.apprentice.painter_for
+        )
         self.duels = Duels(store, settings)
         self.promises = Promises(store)
         self._store = store

@@ -125,12 +125,7 @@ class Gallery(Posts):
         Raises:
             NotFound: there is none, or it is somebody else's private one.
         """
-        art_id = art_id.strip().lstrip("#").lower()
-        sql = f"SELECT {COLUMNS} WHERE artworks.id = ? AND removed IS NULL"
-        row = await self._store.read(lambda db: one(db, sql, [art_id]))
-        if row is None or (row["private"] and not moderator and (viewer is None or viewer.key != row["member"])):
-            raise NotFound(f"There is no artwork {art_id[:20]!r}.")
-        return artwork_from(row)
+        return await self._store.read(lambda db: _seen(db, art_id, viewer, moderator))
 
     async def page(self, wanted: Filter, *, viewer: Member | None, cursor: str | None = None, limit: int = 24) -> Page:
         """Return public works that match, and a member's own private ones when they ask for their own.
@@ -294,9 +289,12 @@ class Gallery(Posts):
         Raises:
             NotFound: see :meth:`get`.
         """
-        artwork = await self.get(art_id, viewer=viewer, moderator=moderator)
-        path = self._store.artwork_path(artwork.id, artwork.format)
-        data = await asyncio.to_thread(path.read_bytes)
+
+        def look(db: Database) -> tuple[Artwork, bytes]:
+            artwork = _seen(db, art_id, viewer, moderator)
+            return artwork, self._store.artwork_path(artwork.id, artwork.format).read_bytes()
+
+        artwork, data = await self._store.read(look)
         fits = len(data) <= max_bytes and max(artwork.width, artwork.height) <= max_side and artwork.format in formats
         if fits and not strip:
             return Output(
@@ -366,6 +364,14 @@ class Gallery(Posts):
         for art_id in art_ids:
             self._known.pop(art_id, None)
             self._events.publish(ArtworkChanged(art_id))
+
+
+def _seen(db: Database, art_id: str, viewer: Member | None, moderator: bool) -> Artwork:
+    art_id = art_id.strip().lstrip("#").lower()
+    row = one(db, f"SELECT {COLUMNS} WHERE artworks.id = ? AND removed IS NULL", [art_id])
+    if row is None or (row["private"] and not moderator and (viewer is None or viewer.key != row["member"])):
+        raise NotFound(f"There is no artwork {art_id[:20]!r}.")
+    return artwork_from(row)
 
 
 def _cursor(sort: str, key: float, created: float, art_id: str) -> str:

@@ -73,10 +73,17 @@ class Policy:
         self._events = events
         self._house = house
         self._gallery = gallery
+        self._settings: dict[str | None, GuildSettings] = {}
+        self._changes = 0
 
     async def settings(self, guild: str | None) -> GuildSettings:
-        """Return the settings of a guild."""
-        return await self._store.read(lambda db: guild_settings(db, guild, self._house))
+        """Return the settings of a guild; from RAM, for nobody else has this database."""
+        known, changes = self._settings.get(guild), self._changes
+        if known is None:
+            known = await self._store.read(lambda db: guild_settings(db, guild, self._house))
+            if changes == self._changes:  # else it may be what stood there before
+                self._settings[guild] = known
+        return known
 
     async def change(self, guild: str, **changes: Any) -> GuildSettings:
         """Change some settings of a guild and return all.
@@ -96,7 +103,13 @@ class Policy:
             )
             return new
 
-        return await self._store.write(work)
+        async def change() -> GuildSettings:
+            new = await self._store.write(work)
+            self._changes += 1
+            self._settings.pop(guild, None)
+            return new
+
+        return await asyncio.shield(asyncio.create_task(change()))  # what is in RAM stays true when the caller leaves
 
     async def ban(self, guild: str | None, member: Member, *, by: Member, reason: str = "") -> None:
         """Forbid somebody to make and to vote; their votes here no longer count."""

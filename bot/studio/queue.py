@@ -3,8 +3,8 @@
     queued -> running -> rendered -> delivered          and: failed, cancelled
 
 Every arrow is one transaction.  A job's photos lie beside it (see photos.py).  Works and the job's turn to
-"rendered" appear together; a delivery is claimed before it is tried, so that after a crash the front end is first
-asked whether the message is already there.
+"rendered" appear together; a delivery is claimed before it is tried (in the same transaction where it can begin at
+once), so that after a crash the front end is first asked whether the message is already there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from bot.studio.people import WEB, Member
 from bot.studio.photos import Photos, named, split
 from bot.studio.promises import kept
 from bot.studio.settings import GuildSettings, guild_settings, is_banned, know, preferences
-from bot.studio.store import Store, new_id, one, to_json, unlink_artwork, write_file
+from bot.studio.store import Store, new_id, one, rows, to_json, unlink_artwork, write_file
 from bot.studio.votes import hotness
 from engine.api import FitRequest, MorphRequest, PaintRequest, Progress, Request, Result
 from engine.errors import BrokenModel, Busy, EngineUnavailable, GanvasError, InvalidRequest, JobCancelled, UnknownName
@@ -44,6 +44,7 @@ State = Literal["queued", "running", "rendered", "delivered", "failed", "cancell
 FINAL = ("delivered", "failed", "cancelled")
 ATTEMPTS = 5  # starts of one job over all lives of the bot, then it is to blame
 LEASE = 60.0  # seconds; renewed at a third of it
+AHEAD = 2.0  # seconds of work the engine may hold beyond half of its places: newcomers wait no longer for others
 DELIVERIES = 8  # at once
 RETRY = 2.0  # seconds until a failed delivery is tried again; doubles each time
 PATIENCE = 24 * 3600.0  # seconds a finished job is offered to its front end before it is given up
@@ -158,6 +159,7 @@ class Queue:
         house: Settings,
         engine: Engine,
         gallery: Gallery,
+        settings_of: Callable[[str | None], Awaitable[GuildSettings]],
         painter_for: Callable[[Member, Request], Awaitable[str | None]],
     ) -> None:
         self._store = store
@@ -165,10 +167,11 @@ class Queue:
         self._house = house
         self._engine = engine
         self._gallery = gallery
+        self._settings_of = settings_of
         self._painter_for = painter_for
         self.photos = Photos(store, house)
         self._live: dict[str, _Live] = {}
-        self._order: list[Waiting] = []
+        self._order: list[Waiting] | None = None  # None: not known any more
         self._fair = FairShare()
         self._throughput = Throughput()
         self._finishes: deque[float] = deque(maxlen=1000)
@@ -176,7 +179,9 @@ class Queue:
         self._service_at = time.monotonic()
         self._watchers: dict[str, set[_Watcher]] = {}
         self._deliverers: dict[str, Deliverer] = {}
-        self._delivering: dict[str, asyncio.Task[None]] = {}
+        self._delivering: dict[str, asyncio.Task[bool]] = {}
+        self._crowded = False  # a delivery was put off, because there was no place for it
+        self._claiming: set[str] = set()  # jobs whose works and whose delivery's claim are being written
         self._pump_wanted = asyncio.Event()
         self._delivery_wanted = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
@@ -510,15 +515,17 @@ class Queue:
         while True:
             await self._pump_wanted.wait()
             self._pump_wanted.clear()
-            settings = await self._settings({live.job.guild for live in self._live.values()})
-            self._order = self._fair.order(live.waiting for live in self._live.values() if live.task is None)
+            settings = {
+                guild: await self._settings_of(guild) for guild in {live.job.guild for live in self._live.values()}
+            }
+            self._order = None
             running = [live for live in self._live.values() if live.task]
             members = Counter(live.waiting.member for live in running)
             guilds = Counter(live.job.guild for live in running)
-            free = self._house.engine_parallel - len(running)
-            for waiting in list(self._order):
+            jobs, held = len(running), sum(map(self._seconds, running))
+            for waiting in list(self._line()) if self._has_room(jobs, held) else ():
                 live = self._live.get(waiting.job_id)
-                if free <= 0:
+                if not self._has_room(jobs, held):
                     break
                 if live is None or live.cancelled or live.job.guild not in settings:
                     continue
@@ -529,18 +536,33 @@ class Queue:
                     or live.not_before > time.monotonic()
                 ):
                     continue
-                free -= 1
+                jobs, held = jobs + 1, held + self._seconds(live)
                 members[waiting.member] += 1
                 guilds[live.job.guild] += 1
-                self._fair.started(waiting, self._order)
-                self._order.remove(waiting)
+                self._fair.started(waiting, self._line())
+                self._line().remove(waiting)
                 self._tick()
                 live.began = self._service
                 live.task = asyncio.create_task(self._run(live))
             self._tell_all()
 
-    async def _settings(self, guilds: set[str | None]) -> dict[str | None, GuildSettings]:
-        return await self._store.read(lambda db: {guild: guild_settings(db, guild, self._house) for guild in guilds})
+    def _line(self) -> list[Waiting]:
+        """Return who waits, in the order of their turns."""
+        if self._order is None:
+            self._order = self._fair.order(live.waiting for live in self._live.values() if live.task is None)
+        return self._order
+
+    def _has_room(self, jobs: int, seconds: float) -> bool:
+        """Whether the engine, which holds so many jobs of so many seconds, may be handed one more.
+
+        It must have the next batch at hand when it ends one; but what it holds, nobody can overtake any more.
+        """
+        parallel = self._house.engine_parallel
+        return jobs < (parallel if seconds < AHEAD else (parallel + 1) // 2)
+
+    def _seconds(self, live: _Live) -> float:
+        """Return how long the engine will still be busy with a job, as far as anybody knows."""
+        return self._throughput.cost(live.job.command, live.units) * (1 - live.share)
 
     def _tick(self) -> None:
         """Move the service clock on; call it before the number of running jobs changes."""
@@ -604,7 +626,7 @@ class Queue:
         sql = """UPDATE jobs SET state = 'queued', attempts = attempts - 1, lease_until = NULL
                  WHERE id = ? AND state = 'running'"""
         if not await self._store.write(lambda db: db.execute(sql, [live.job.id]).rowcount):
-            await self._left(live)  # it had ended after all
+            await self._left(live, await self.get(live.job.id))  # it had ended after all
             return
         live.retries += 1
         delay = min(30.0, 0.25 * 2 ** min(live.retries, 8))
@@ -626,7 +648,9 @@ class Queue:
         self._tick()
         cost = max(1e-3, self._service - (live.began or 0.0))
 
-        def work(db: Database) -> list[dict[str, Any]] | None:
+        claim = job.kind in self._deliverers and self._may_deliver()
+
+        def work(db: Database) -> Delivery | None:
             row = one(db, "SELECT * FROM jobs WHERE id = ? AND state = 'running'", [job.id])
             if row is None:
                 return None
@@ -648,37 +672,43 @@ class Queue:
             notes = to_json(list(result.notes))
             db.execute("UPDATE jobs SET notes = ?, cost = ? WHERE id = ?", [notes, cost, job.id])
             _finish(db, row, "rendered", None)
-            sql = f"SELECT {COLUMNS} WHERE job = ? ORDER BY number"
-            return list(db.query(sql, [job.id]))
+            return _claim(db, job.id) if claim else _delivery(db, job.id)
 
-        rows = await self._store.write(work)
-        if rows is None:
+        if claim:
+            self._claiming.add(job.id)
+        try:
+            delivery = await self._store.write(work)
+        finally:
+            self._claiming.discard(job.id)
+        if delivery is None:
             for art_id, output in zip(ids, result.outputs, strict=True):
                 await asyncio.to_thread(unlink_artwork, self._store, art_id, output.format)
             return
         self._throughput.learn(job.command, live.units, cost)
         self._finishes.append(time.monotonic())
-        self._gallery.took_in(tuple(map(artwork_from, rows)))
-        await self._left(live)
+        self._gallery.took_in(delivery.artworks)
+        if claim:
+            self._start_delivery(job.id, delivery)
+        await self._left(live, delivery.job)
 
     async def _end(self, live: _Live, state: State, sentence: str) -> None:
-        def work(db: Database) -> None:
+        def work(db: Database) -> Job:
             row = one(db, "SELECT * FROM jobs WHERE id = ? AND state IN ('queued', 'running')", [live.job.id])
             if row is not None:
                 _finish(db, row, state, sentence)
+            return _load(db, live.job.id)
 
-        await self._store.write(work)
-        await self._left(live)
+        await self._left(live, await self._store.write(work))
 
-    async def _left(self, live: _Live) -> None:
+    async def _left(self, live: _Live, job: Job) -> None:
         """A job neither waits nor runs any more."""
         self._tick()
         self._live.pop(live.job.id, None)
-        job = await self.get(live.job.id)
         if job.kind == WEB:
             await self.photos.release(job.id, useful=job.state == "delivered")
         self._changed(job)
-        self._delivery_wanted.set()
+        if job.id not in self._delivering:
+            self._delivery_wanted.set()
         self._pump_wanted.set()
 
     def _changed(self, job: Job) -> None:
@@ -700,20 +730,18 @@ class Queue:
                 self._tell(live)
 
     def _status(self, live: _Live) -> JobStatus:
-        def left(other: _Live) -> float:
-            return self._throughput.cost(other.job.command, other.units) * (1 - other.share)
-
         running = [other for other in self._live.values() if other.task]
+        held, own = sum(map(self._seconds, running)), self._seconds(live)
         if live.task:  # the running ones share the engine
-            eta = min(sum(map(left, running)), left(live) * len(running))
+            eta = min(held, own * len(running))
             return JobStatus(live.job.id, "running", eta=round(eta, 1), share=live.share)
         before = []
-        for waiting in self._order:
+        for waiting in self._line():
             if waiting.job_id == live.job.id:
                 break
             if other := self._live.get(waiting.job_id):
                 before.append(other)
-        eta = sum(map(left, running)) + sum(map(left, before)) + left(live)
+        eta = held + sum(map(self._seconds, before)) + own
         return JobStatus(live.job.id, "queued", place=len(before), eta=round(eta, 1))
 
     async def _renew(self) -> None:
@@ -738,11 +766,10 @@ class Queue:
             pause = None
             for job_id, next_at in await self._store.read(self._undelivered):
                 pause = next_at - time.time()
-                if pause > 0 or len(self._delivering) >= DELIVERIES:
+                if pause > 0 or not self._may_deliver():
                     break
-                if job_id not in self._delivering:
-                    task = self._delivering[job_id] = asyncio.create_task(self._deliver_one(job_id))
-                    task.add_done_callback(functools.partial(self._delivered, job_id))
+                if job_id not in self._delivering and job_id not in self._claiming:
+                    self._start_delivery(job_id)
                 pause = None
             pause = pause if pause is None or pause > 0 else None  # no place free: the next one to end wakes us
 
@@ -751,22 +778,26 @@ class Queue:
                  AND kind IN (SELECT value FROM json_each(?)) ORDER BY next_at LIMIT 200"""
         return list(db.execute(sql, [to_json(list(self._deliverers))]).fetchall())
 
-    def _delivered(self, job_id: str, _: asyncio.Task[None]) -> None:
+    def _may_deliver(self) -> bool:
+        """Whether there is a place for one more delivery; the first to end looks for those that found none."""
+        free = len(self._delivering) + len(self._claiming) < DELIVERIES
+        self._crowded = self._crowded or not free
+        return free
+
+    def _start_delivery(self, job_id: str, claimed: Delivery | None = None) -> None:
+        task = self._delivering[job_id] = asyncio.create_task(self._deliver_one(job_id, claimed))
+        task.add_done_callback(functools.partial(self._delivered, job_id))
+
+    def _delivered(self, job_id: str, task: asyncio.Task[bool]) -> None:
         del self._delivering[job_id]
-        self._delivery_wanted.set()
+        if self._crowded or task.cancelled() or not task.result():
+            self._crowded = False
+            self._delivery_wanted.set()
 
-    async def _deliver_one(self, job_id: str) -> None:
-        def claim(db: Database) -> tuple[Delivery, float]:
-            db.execute("UPDATE deliveries SET state = 'claimed', attempts = attempts + 1 WHERE job = ?", [job_id])
-            row = one(db, "SELECT * FROM deliveries WHERE job = ?", [job_id])
-            assert row is not None
-            sql = f"SELECT {COLUMNS} WHERE job = ? AND removed IS NULL ORDER BY number"
-            artworks = tuple(map(artwork_from, db.query(sql, [job_id])))
-            job = _load(db, job_id)
-            return Delivery(job, artworks, row["nonce"], row["attempts"]), job.finished or 0.0
-
+    async def _deliver_one(self, job_id: str, claimed: Delivery | None) -> bool:
+        """Deliver a job; False if it must be tried again."""
         try:
-            delivery, finished = await self._store.write(claim)
+            delivery = claimed if claimed else await self._store.write(lambda db: _claim(db, job_id))
             deliverer = self._deliverers[delivery.job.kind]
             try:
                 message = await deliverer.find(delivery) if delivery.attempt > 1 else None
@@ -775,18 +806,21 @@ class Queue:
             except Undeliverable as error:
                 await self._give_up(delivery, f"It is done, but could not be posted: {error}")
             except Exception as error:
-                if time.time() - finished > PATIENCE:
+                if time.time() - (delivery.job.finished or 0.0) > PATIENCE:
                     await self._give_up(delivery, "It is done, but could not be posted for a whole day.")
-                    return
+                    return True
                 delay = min(300.0, RETRY * 2.0 ** min(delivery.attempt - 1, 10))
                 log.warning("Job %s was not delivered, again in %.0f s: %r", job_id, delay, error)
                 sql = "UPDATE deliveries SET next_at = ? WHERE job = ?"
                 await self._store.write(lambda db: db.execute(sql, [time.time() + delay, job_id]))
+                return False
             else:
                 await self._done(delivery, message)
+            return True
         except Exception:
             log.exception("The delivery of job %s could not be recorded", job_id)
             await asyncio.sleep(1)
+            return False
 
     async def _done(self, delivery: Delivery, message: str | None) -> None:
         job_id = delivery.job.id
@@ -862,6 +896,19 @@ def _finish(db: Database, row: Mapping[str, Any], state: State, error: str | Non
             "INSERT INTO deliveries (job, kind, nonce, state) VALUES (?, ?, ?, 'waiting')",
             [row["id"], row["kind"], f"ganvas-{row['id']}"],
         )
+
+
+def _delivery(db: Database, job_id: str) -> Delivery:
+    """Return what there is to show of a job; one that needs no delivery has no nonce."""
+    row = one(db, "SELECT nonce, attempts FROM deliveries WHERE job = ?", [job_id]) or {"nonce": "", "attempts": 0}
+    works = rows(db, f"SELECT {COLUMNS} WHERE job = ? AND removed IS NULL ORDER BY number", [job_id])
+    return Delivery(_load(db, job_id), tuple(map(artwork_from, works)), row["nonce"], row["attempts"])
+
+
+def _claim(db: Database, job_id: str) -> Delivery:
+    """Begin an attempt to deliver a job; whoever finds a claim after a crash asks first what became of it."""
+    db.execute("UPDATE deliveries SET state = 'claimed', attempts = attempts + 1 WHERE job = ?", [job_id])
+    return _delivery(db, job_id)
 
 
 def _renew_leases(job_ids: list[str], db: Database) -> None:

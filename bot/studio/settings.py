@@ -37,7 +37,7 @@ class GuildSettings:
     window_days: int = 30  # works older than this take no new votes
     member_running: int = 2
     member_waiting: int = 10
-    guild_running: int = 6
+    guild_running: int = 16
     guild_waiting: int = 200
     nudes: bool = False  # the host must allow them too
     default_style: str | None = None

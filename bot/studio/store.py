@@ -178,7 +178,14 @@ def to_json(value: Any) -> str:
 
 def one(db: Database, sql: str, params: Any = ()) -> dict[str, Any] | None:
     """Return the first row, or None."""
-    return next(iter(db.query(sql, params)), None)
+    return next(iter(rows(db, sql, params)), None)
+
+
+def rows(db: Database, sql: str, params: Any = ()) -> list[dict[str, Any]]:
+    """Return all rows; a third of the price of ``db.query``, which is ready to roll back what returns none."""
+    cursor = db.conn.execute(sql, params)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
 class Store:
@@ -257,18 +264,23 @@ class Store:
 
     def _commit(self, batch: list[tuple[Work[Any], asyncio.Future[Any]]]) -> None:
         outcomes: list[tuple[Any, BaseException | None]] = []
+        execute = self._writer.conn.execute
         try:
-            self._writer.conn.execute("BEGIN IMMEDIATE")
+            execute("BEGIN IMMEDIATE")
             for work, _ in batch:
+                execute("SAVEPOINT work")
                 try:
-                    with self._writer.atomic():
-                        outcomes.append((work(self._writer), None))
+                    outcomes.append((work(self._writer), None))
                 except Exception as error:
+                    if not self._writer.conn.in_transaction:
+                        raise  # SQLite itself has taken everything back
+                    execute("ROLLBACK TO work")
                     outcomes.append((None, error))
-            self._writer.conn.execute("COMMIT")
+                execute("RELEASE work")
+            execute("COMMIT")
         except Exception as error:  # e.g. the disk is full: nothing of the batch happened, and everyone hears so
             with contextlib.suppress(sqlite3.Error):
-                self._writer.conn.execute("ROLLBACK")
+                execute("ROLLBACK")
             outcomes = [(None, error)] * len(batch)
         for (_, future), (result, failure) in zip(batch, outcomes, strict=True):
             with contextlib.suppress(RuntimeError):  # its loop has ended

@@ -23,11 +23,12 @@ from bot.studio import (
     Undeliverable,
     open_studio,
 )
-from engine.api import FitRequest, PaintRequest, StylizeRequest
+from engine.api import FitRequest, MorphRequest, PaintRequest, Request, Stop, StylizeRequest
 from engine.errors import EngineUnavailable, InvalidRequest, UnreadableImage
 
 PAINT = PaintRequest(genre="flowers", seed=7)
 PHOTO = StylizeRequest(photo=PIXEL, style="van-gogh-starry-night")
+MORPH = MorphRequest(stops=(Stop("flowers", 1), Stop("flowers", 2)))
 
 
 class Wall:
@@ -128,6 +129,22 @@ async def test_a_newcomer_is_not_behind_anothers_twenty(settings: Settings, engi
         engine.gate.set()
         await ended(studio, job.id)
         assert len(engine.finished) <= 3
+
+
+@pytest.mark.parametrize(("request_", "held"), [(PAINT, 4), (MORPH, 2)])
+async def test_the_engine_has_the_next_batch_at_hand_but_few_long_jobs(
+    settings: Settings, engine: FakeEngine, request_: Request, held: int
+) -> None:
+    engine.gate.clear()
+    roomy = settings.model_copy(update={"engine_parallel": 4, "member_running": 16})
+    async with open_studio(roomy, engine) as studio:
+        jobs = [await studio.queue.submit(request_, member=ANN, guild=GUILD) for _ in range(6)]
+        await until_running(engine, held)
+        await asyncio.sleep(0.05)
+        assert len(engine.running) == held
+        engine.gate.set()
+        for job in jobs:
+            assert (await ended(studio, job.id)).state == "delivered"
 
 
 async def test_too_many_waiting_jobs_are_refused_with_the_number(studio: Studio, engine: FakeEngine) -> None:
