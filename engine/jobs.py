@@ -84,7 +84,7 @@ class Line:
     def __init__(self, limit: int = QUEUE) -> None:
         self.limit = limit
         self._grown = asyncio.Event()
-        self._at_work = 0  # jobs of the batch that was taken last
+        self._at_work = 0  # jobs of the batches that were taken and are not done
         self._queues: dict[Key, deque[Job]] = {}
         self._numbers = 0
 
@@ -118,12 +118,12 @@ class Line:
         if job in self._queues.get(job.key, ()):
             self._take([job])
 
-    async def next_batch(self) -> list[Job]:
+    async def next_batch(self, after: Sequence[Job] = ()) -> list[Job]:
         """Wait for work and take it: the job whose turn it is and what can be merged with it.
 
-        The batch that was taken before counts as done.
+        The batch ``after`` which it comes is done.
         """
-        self._at_work = 0
+        self._at_work -= len(after)
         self._tell_places()
         while True:
             while not (batch := self._ready()):
@@ -135,7 +135,7 @@ class Line:
                         await self._more()
                         batch = self._ready()
             if batch := self._ready():
-                self._at_work = len(batch)
+                self._at_work += len(batch)
                 self._take(batch)
                 return batch
 
@@ -181,18 +181,18 @@ def _pictures(batch: Iterable[Job]) -> int:
 
 
 class Worker:
-    """Takes batches from its line and runs them in one thread, where alone the painter is made and used.
+    """Takes batches from a line and runs them in one thread, where alone the painter is made and used.
 
     ``on_stuck`` is called when all jobs of a batch were given up and the thread still does not come back.
     """
 
     def __init__(
-        self, factory: Callable[[], Painter], metrics: Metrics, on_stuck: Callable[[], None], queue: int = QUEUE
+        self, factory: Callable[[], Painter], metrics: Metrics, on_stuck: Callable[[], None], line: Line
     ) -> None:
         self._factory = factory
         self._on_stuck = on_stuck
         self._alarm: asyncio.TimerHandle | None = None
-        self.line = Line(queue)
+        self.line = line
         self._metrics = metrics
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="painter")
         self._painter: Painter | None = None
@@ -210,14 +210,15 @@ class Worker:
         self.warm = asyncio.get_running_loop().run_in_executor(self._thread, self._warm_up)
         with suppress(Exception):  # logged in the thread, and told to every job that tries again
             await self.warm
+        batch: list[Job] = []
         while True:
-            batch = await self.line.next_batch()
+            batch = await self.line.next_batch(after=batch)
             for job in batch:
                 job.advance(Progress(stage="working"))
             await _announced(batch)
-            if batch := [job for job in batch if job.outcome is None]:
-                await self._work(batch)
-                await _announced(batch)
+            if wanted := [job for job in batch if job.outcome is None]:
+                await self._work(wanted)
+                await _announced(wanted)
 
     async def _work(self, batch: list[Job]) -> None:
         loop = asyncio.get_running_loop()

@@ -35,6 +35,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +55,7 @@ from engine.errors import (
     VersionMismatch,
     WrongToken,
 )
-from engine.jobs import QUEUE, Job, Outcome, Painter, Worker
+from engine.jobs import QUEUE, Job, Line, Outcome, Painter, Worker
 from engine.lessons import COMMAND, Lessons
 from engine.metrics import Metrics
 
@@ -65,15 +66,17 @@ MAX_HELD = 1024 * 2**20  # bytes of all requests at hand
 HEARTBEAT = 5.0  # seconds; a client that hears nothing for several of them knows that the engine is gone
 DRAIN = 30.0  # seconds that jobs at hand may take when the engine is told to stop
 LONGEST = 24 * 3600.0  # seconds, of a deadline
+STATES = ("idle", "working", "warming-up", "stuck", "broken")  # of a worker, the best one first
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Service:
-    """Two workers and the jobs at hand, behind HTTP.
+    """Workers and the jobs at hand, behind HTTP.
 
-    ``painter`` makes what paints, in one thread.  ``encoder`` makes what serves `FitRequest`: it decodes in processes
-    of its own, and a finished picture that somebody waits for shall not wait for a long morph to end.
+    ``painter`` makes what paints, in one thread, or in ``painters`` threads that share one line.  ``encoder`` makes
+    what serves `FitRequest`: it decodes in processes of its own, and a finished picture that somebody waits for shall
+    not wait for a long morph to end.  ``stand_aside`` lets lessons wait while people are served.
     """
 
     def __init__(
@@ -85,15 +88,17 @@ class Service:
         queue: int = QUEUE,
         max_body: int = MAX_BODY,
         lesson: Sequence[str] = COMMAND,
+        painters: int = 1,
+        stand_aside: bool = True,
     ) -> None:
         self._token = token
         self._max_body = max_body
         self._jobs: dict[str, Job] = {}
         self._metrics = Metrics(waiting=self._waiting)
-        self._painting = Worker(painter, self._metrics, _leave_stuck, queue)
-        self._encoding = Worker(encoder, self._metrics, _leave_stuck, queue)
-        self._workers = (self._painting, self._encoding)
-        self._lessons = Lessons(lambda: bool(self._jobs), lesson)
+        self._painting, self._encoding = Line(queue), Line(queue)
+        self._painters = [Worker(painter, self._metrics, _leave_stuck, self._painting) for _ in range(painters)]
+        self._workers = (*self._painters, Worker(encoder, self._metrics, _leave_stuck, self._encoding))
+        self._lessons = Lessons(lambda: stand_aside and bool(self._jobs), lesson)
         self._held = 0  # bytes of requests
         self._draining = False
         self._empty = asyncio.Event()
@@ -133,7 +138,7 @@ class Service:
         return any(worker.busy for worker in self._workers)
 
     def _waiting(self) -> int:
-        return sum(len(worker.line) for worker in self._workers)
+        return len(self._painting) + len(self._encoding)
 
     def _give_up(self, job: Job, why: GanvasError) -> None:
         for worker in self._workers:
@@ -167,8 +172,7 @@ class Service:
         with self._hold(request):
             wanted = await self._read(request)
             job = Job(name, wanted, alone=request.query.get("alone") == "1")
-            line = (self._encoding if isinstance(wanted, FitRequest) else self._painting).line
-            line.add(job)
+            (self._encoding if isinstance(wanted, FitRequest) else self._painting).add(job)
             if older := self._jobs.get(name):  # a client that lost its connection sends its job again
                 self._give_up(older, JobCancelled("The job was sent again; the newer one goes on."))
             self._jobs[name] = job
@@ -188,7 +192,7 @@ class Service:
         Raises:
             Busy: there is no place in line, or other requests hold what memory there is.
         """
-        self._painting.line.check()
+        self._painting.check()
         size = request.content_length or self._max_body
         if self._held and self._held + size > MAX_HELD:
             raise Busy(f"The engine is busy: the pictures of {len(self._jobs)} jobs fill its memory. Try again later.")
@@ -254,10 +258,13 @@ class Service:
 
     async def health(self, _: web.Request) -> web.Response:
         """GET /healthz."""
-        worker = await self._painting.answers()
+        worker = await self._state()
         well = worker in ("warming-up", "idle", "working")
         report = {"worker": worker, "waiting": self._waiting(), "engine": __version__, "protocol": PROTOCOL}
         return web.json_response(report, status=200 if well else 503)
+
+    async def _state(self) -> str:
+        return min(await asyncio.gather(*(painter.answers() for painter in self._painters)), key=STATES.index)
 
     async def metrics(self, _: web.Request) -> web.Response:
         """GET /metrics."""
@@ -331,18 +338,17 @@ def _leave_stuck() -> None:
 # What works
 
 
-def _painter() -> Painter:
-    """Return the pipelines.  Called in the worker's thread, where torch is imported."""
+def make_painter(stand_in: str | None = None) -> Painter:
+    """Return the pipelines, or what "module:factory" makes.  Called in the worker's thread, where torch is imported."""
+    if stand_in is not None:
+        module, _, name = stand_in.partition(":")
+        painter: Painter = getattr(importlib.import_module(module), name)()
+        return painter
     from engine.pipelines import Pipelines
 
     pipelines = Pipelines()
     gc.freeze()  # torch's half a million objects live as long as we do; collecting the rest takes microseconds
     return pipelines
-
-
-def _stand_in(path: str) -> Callable[[], Painter]:
-    module, _, name = path.partition(":")
-    return lambda: getattr(importlib.import_module(module), name)()
 
 
 class Encoder:
@@ -387,16 +393,17 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if until_eof:
         threading.Thread(target=_die_at_eof, args=(unix,), daemon=True).start()
-    _steady_memory()
-    painter, encoder = (_painter, Encoder) if pipelines is None else (_stand_in(pipelines),) * 2
+    steady_memory()
+    painter = partial(make_painter, pipelines)
     command = COMMAND if lesson is None else (sys.executable, "-m", lesson)
-    service = Service(painter, encoder, token=token, queue=queue, lesson=command)
-    asyncio.run(_serve(service, host, port, unix))
+    service = Service(painter, painter if pipelines else Encoder, token=token, queue=queue, lesson=command)
+    asyncio.run(serve_until_told(service, host, port, unix))
     if service.busy:  # a thread cannot be stopped, and a polite exit would wait for it
         os._exit(0)
 
 
-async def _serve(service: Service, host: str | None, port: int, unix: Path | None) -> None:
+async def serve_until_told(service: Service, host: str | None, port: int, unix: Path | None = None) -> None:
+    """Serve until a signal says stop, and finish the jobs at hand."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -447,7 +454,7 @@ def _die_at_eof(unix: Path | None) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _steady_memory() -> None:
+def steady_memory() -> None:
     """Keep the memory from creeping up with every photo of a new shape; called before torch is imported."""
     # oneDNN keeps kernels of the last 1,024 shapes it met, megabytes each: photos hardly ever share a shape.  With 16
     # the memory stood still after 16 photos of random sizes, at the same speed, and still grew after 48 without.

@@ -48,6 +48,7 @@ COMMANDS = (
     Command("finetune", "engine.nightly.cli", "finetune", "Let the painter learn from votes."),
     Command("simulate", "engine.nightly.cli", "simulate", "Play many nights of learning with made-up voters."),
     Command("serve", "engine.server", "serve", "Serve the engine over HTTP."),
+    Command("cluster", "engine.cluster", "cluster", "Serve the engine over HTTP, on many processors or machines."),
     Command("bench", "engine.cli.bench", "bench", "Measure how fast every model runs on this machine."),
 )
 

@@ -5,6 +5,7 @@ Tests name one in `--pipelines tests.engine.puppets:Puppet`, so that real engine
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from engine.api import ChainRequest, Output, PaintRequest, Progress, Request, Result, StylizeRequest
 from engine.errors import GanvasError, JobCancelled, UnknownName
+from engine.jobs import Painter
 
 PUPPET = ("--pipelines", "tests.engine.puppets:Puppet")
 
@@ -42,6 +44,7 @@ class Puppet:
                     progress(Progress(stage="working", share=step / 20))
                     time.sleep(float(detail) / 20)
             case "wait":  # until a file appears
+                progress(Progress(stage="working", share=0.5))
                 while not Path(detail).exists():
                     if cancelled():
                         Path(detail + ".cancelled").touch()
@@ -80,6 +83,23 @@ class Unmade:
 
     def __init__(self) -> None:
         raise OSError("no models")
+
+
+class Understudy(Puppet):
+    """A puppet for styles that are orders, such as "pid:"; the pipelines, made when they are needed, for all else."""
+
+    @functools.cached_property
+    def _pipelines(self) -> Painter:
+        from engine.pipelines import Pipelines
+
+        return Pipelines()
+
+    def run(
+        self, requests: Sequence[Request], progress: Callable[[Progress], None], cancelled: Callable[[], bool]
+    ) -> list[Result | GanvasError]:
+        if ":" in (getattr(requests[0], "style", None) or ""):
+            return super().run(requests, progress, cancelled)
+        return self._pipelines.run(requests, progress, cancelled)
 
 
 def _result(data: bytes, mates: int) -> Result:
