@@ -20,6 +20,7 @@ import pytest
 
 from engine.api import LessonPlan, LessonStatus, PaintRequest, Progress, Request, Result, StylizeRequest
 from engine.client import Engine, connect
+from engine.cluster import Replica
 from engine.errors import DeadlineExceeded, EngineDied, GanvasError, JobCancelled, VersionMismatch, WrongToken
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +49,20 @@ def test_a_cluster_needs_a_token() -> None:
     assert ended.returncode == 2
     assert "GANVAS_ENGINE_TOKEN" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+async def test_a_replica_whose_thread_never_comes_back_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = asyncio.Event()
+    monkeypatch.setattr("engine.cluster.STUCK", 0.05)
+    monkeypatch.setattr("os._exit", lambda status: left.set())
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")  # a replica sets it
+    painting = asyncio.ensure_future(anext(Replica("puppets:Puppet").paint([order(f"stuck:{tmp_path / 'gate'}")])))
+    await asyncio.sleep(0)
+    painting.cancel()
+    await left.wait()
+    (tmp_path / "gate").touch()
+    with pytest.raises(asyncio.CancelledError):
+        await painting
 
 
 class Cluster:

@@ -231,6 +231,16 @@ async def test_waiting_jobs_are_told_their_place(serve: Open, gate: Gate) -> Non
     second.close()
 
 
+async def test_several_painters_share_one_line(serve: Open, gate: Gate) -> None:
+    api = await serve(painters=2)
+    first, second = [await _at_work(api, gate.request) for _ in range(2)]
+    third = await api.post(StylizeRequest(photo=b""))
+    assert json.loads(await third.content.readline())["progress"]["place"] == 2
+    gate.open()
+    for answer in (first, second, third):
+        assert b'"result"' in await answer.read()
+
+
 async def test_a_full_queue_says_so_with_its_length(serve: Open, gate: Gate) -> None:
     api = await serve(queue=2)
     answers = [await _at_work(api, gate.request), await api.post(gate.request), await api.post(gate.request)]
