@@ -71,6 +71,8 @@ class Ganvas(commands.AutoShardedBot):
             chunk_guilds_at_startup=False,
             guild_ready_timeout=READY_AFTER,
         )
+        for unread in ("MESSAGE_CREATE", "MESSAGE_UPDATE"):  # what people write, and our own edits, is not even parsed
+            self._connection.parsers.pop(unread)
         self.studio, self.settings = studio, settings
         self.progress = Progress(self)
         self.counts = Counts(self)
@@ -143,9 +145,6 @@ class Ganvas(commands.AutoShardedBot):
             except GanvasError as error:
                 log.info("The engine's models are not known yet: %s", error)
             await asyncio.sleep(60 if self.styles else 2)
-
-    async def on_message(self, message: discord.Message, /) -> None:
-        """There are no commands in messages."""
 
     # Where things are
 

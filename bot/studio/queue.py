@@ -132,8 +132,14 @@ class _Live:
     not_before: float = 0.0
     retries: int = 0
     began: float | None = None  # on the service clock
+    cost: float = 0.0  # seconds of the engine's time, once it has made the works
     cancelled: bool = False
     task: asyncio.Task[None] | None = None
+
+    @property
+    def at_engine(self) -> bool:
+        """Whether the engine has it; what it has made is only to be kept."""
+        return self.task is not None and not self.cost
 
 
 class _Watcher:
@@ -519,7 +525,7 @@ class Queue:
                 guild: await self._settings_of(guild) for guild in {live.job.guild for live in self._live.values()}
             }
             self._order = None
-            running = [live for live in self._live.values() if live.task]
+            running = [live for live in self._live.values() if live.at_engine]
             members = Counter(live.waiting.member for live in running)
             guilds = Counter(live.job.guild for live in running)
             jobs, held = len(running), sum(map(self._seconds, running))
@@ -558,16 +564,17 @@ class Queue:
         It must have the next batch at hand when it ends one; but what it holds, nobody can overtake any more.
         """
         parallel = self._house.engine_parallel
-        return jobs < (parallel if seconds < AHEAD else (parallel + 1) // 2)
+        unkept = sum(live.task is not None for live in self._live.values()) - jobs  # their pictures are in RAM
+        return jobs < (parallel if seconds < AHEAD else (parallel + 1) // 2) and unkept < parallel
 
     def _seconds(self, live: _Live) -> float:
         """Return how long the engine will still be busy with a job, as far as anybody knows."""
         return self._throughput.cost(live.job.command, live.units) * (1 - live.share)
 
     def _tick(self) -> None:
-        """Move the service clock on; call it before the number of running jobs changes."""
+        """Move the service clock on; call it before the number of jobs at the engine changes."""
         now = time.monotonic()
-        running = sum(live.task is not None for live in self._live.values())
+        running = sum(live.at_engine for live in self._live.values())
         self._service += (now - self._service_at) / max(1, running)
         self._service_at = now
 
@@ -585,6 +592,9 @@ class Queue:
             if live.cancelled:
                 raise JobCancelled("The job was cancelled.")
             request, result = await self._make(live, request)
+            self._tick()
+            live.share, live.cost = 1.0, max(1e-3, self._service - (live.began or 0.0))
+            self._pump_wanted.set()  # the next may go to the engine while this one goes to the disk
             await self._render(live, request, result)
         except (EngineUnavailable, Busy) as error:
             await self._again(live, error)
@@ -632,7 +642,7 @@ class Queue:
         delay = min(30.0, 0.25 * 2 ** min(live.retries, 8))
         log.warning("Job %s waits %.1f s and tries again: %s", live.job.id, delay, error)
         self._tick()
-        live.task, live.began, live.share = None, None, 0.0
+        live.task, live.began, live.share, live.cost = None, None, 0.0, 0.0
         live.job = replace(live.job, state="queued")
         live.not_before = time.monotonic() + delay
         asyncio.get_running_loop().call_later(delay + 0.01, self._pump_wanted.set)
@@ -645,9 +655,6 @@ class Queue:
         for art_id, output in zip(ids, result.outputs, strict=True):
             path = self._store.artwork_path(art_id, output.format)
             await asyncio.to_thread(write_file, path, output.data)
-        self._tick()
-        cost = max(1e-3, self._service - (live.began or 0.0))
-
         claim = job.kind in self._deliverers and self._may_deliver()
 
         def work(db: Database) -> Delivery | None:
@@ -670,7 +677,7 @@ class Queue:
                 for position, parent in enumerate(json.loads(row["parents"])):
                     db.execute("INSERT INTO lineage VALUES (?, ?, ?)", [art_id, position, parent])
             notes = to_json(list(result.notes))
-            db.execute("UPDATE jobs SET notes = ?, cost = ? WHERE id = ?", [notes, cost, job.id])
+            db.execute("UPDATE jobs SET notes = ?, cost = ? WHERE id = ?", [notes, live.cost, job.id])
             _finish(db, row, "rendered", None)
             return _claim(db, job.id) if claim else _delivery(db, job.id)
 
@@ -684,7 +691,7 @@ class Queue:
             for art_id, output in zip(ids, result.outputs, strict=True):
                 await asyncio.to_thread(unlink_artwork, self._store, art_id, output.format)
             return
-        self._throughput.learn(job.command, live.units, cost)
+        self._throughput.learn(job.command, live.units, live.cost)
         self._finishes.append(time.monotonic())
         self._gallery.took_in(delivery.artworks)
         if claim:
@@ -730,7 +737,7 @@ class Queue:
                 self._tell(live)
 
     def _status(self, live: _Live) -> JobStatus:
-        running = [other for other in self._live.values() if other.task]
+        running = [other for other in self._live.values() if other.at_engine]
         held, own = sum(map(self._seconds, running)), self._seconds(live)
         if live.task:  # the running ones share the engine
             eta = min(held, own * len(running))
