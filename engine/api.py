@@ -132,7 +132,7 @@ class PaintRequest(Request):
     art_style: str | None = None
     count: int = 1
     psi: float = 0.8  # truncation towards the genre's mean: 0 the mean itself, 1 no truncation
-    best_of: int = 1  # sample this many per painting, keep what the discriminator likes best
+    best_of: int = 0  # sample so many for each painting and keep the best; 0: as many as the painter is used to
     finish: str | None = None  # a style or brush to paint over it; None is the model's own default, "none" is raw
     width: int = 512
     height: int = 512
@@ -144,7 +144,7 @@ class PaintRequest(Request):
         object.__setattr__(self, "seed", parse_seed(self.seed))
         _within("count", self.count, 1, 16)
         _within("psi", self.psi, 0, 1)
-        _within("best_of", self.best_of, 1, 32)
+        _within("best_of", self.best_of, 0, 32)
         _within("width", self.width, 16, MAX_SIDE)
         _within("height", self.height, 16, MAX_SIDE)
         _one_of("format", self.format, STILL_FORMATS)

@@ -89,6 +89,7 @@ class Model:
     card: Card
     net: torch.nn.Module
     discriminator: torch.nn.Module | None = None
+    taste: Mapping[str, torch.Tensor] | None = None  # of the community it learned from, loaded with the discriminator
 
 
 def folders() -> tuple[Path, ...]:
@@ -278,7 +279,8 @@ def _load(card: Card, discriminator: bool) -> Model:
         return Model(card, net)
     if "discriminator" not in card.fields:
         raise BrokenModel(f"The model {card.name} has no discriminator, so it cannot rank its paintings.")
-    return Model(card, net, _build(card, card["discriminator"], "discriminator.", tensors))
+    taste = {key.removeprefix("taste."): _whole(value) for key, value in tensors.items() if key.startswith("taste.")}
+    return Model(card, net, _build(card, card["discriminator"], "discriminator.", tensors), taste or None)
 
 
 def save(
@@ -286,6 +288,7 @@ def save(
     net: torch.nn.Module,
     discriminator: torch.nn.Module | None = None,
     *,
+    taste: Mapping[str, torch.Tensor] | None = None,
     root: Path | None = None,
     preview: bytes | None = None,
     training_state: bytes | None = None,
@@ -295,6 +298,7 @@ def save(
     Args:
         fields: of the card: name, kind, system, net and whatever else architecture.md lists; format, engine, dtype and
             sha256 are filled in here.
+        taste: what its community likes, for ranking.
         root: the models folder; the first of :func:`folders` if None.
         preview: WebP bytes.
         training_state: safetensors bytes, kept beside the weights.
@@ -302,6 +306,7 @@ def save(
     tensors = {f"net.{key}": value for key, value in net.state_dict().items()}
     if discriminator is not None:
         tensors |= {f"discriminator.{key}": value for key, value in discriminator.state_dict().items()}
+    tensors |= {f"taste.{key}": value for key, value in (taste or {}).items()}
     root = folders()[0] if root is None else root
     return save_tensors(fields, tensors, root / str(fields.get("name")), preview=preview, training_state=training_state)
 

@@ -51,7 +51,7 @@ class Job:
         self.request = request
         self.number = number  # order of arrival
         self.mergeable = isinstance(request, PaintRequest) and not alone
-        self.pictures = request.count * request.best_of if isinstance(request, PaintRequest) else 1
+        self.pictures = request.count * max(1, request.best_of) if isinstance(request, PaintRequest) else 1
         self.progress = Progress(stage="queued")
         self.outcome: Outcome | None = None
         self.changed = asyncio.Event()  # progress or outcome: whoever tells the client waits for it

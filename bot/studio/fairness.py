@@ -117,7 +117,7 @@ def units(request: Request) -> float:
         case ChainRequest():
             return len(request.models) * (request.size / 1280) ** 2
         case PaintRequest():
-            return request.count * (0.1 * request.best_of + request.width * request.height / 512**2)
+            return request.count * (0.1 * max(1, request.best_of) + request.width * request.height / 512**2)
         case MorphRequest():
             return request.frames * (request.size / 512) ** 2
         case EnhanceRequest():

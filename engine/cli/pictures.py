@@ -54,7 +54,7 @@ def paint(
     count: Annotated[int, typer.Option(help="How many; several files are numbered.")] = 1,
     seed: Annotated[str | None, typer.Option(help="A number or any text; random by default.")] = None,
     psi: Psi = 0.8,
-    best_of: Annotated[int, typer.Option(help="Sample so many for each painting and keep the best.")] = 1,
+    best_of: Annotated[int, typer.Option(help="Sample so many and keep the best; 0: as the painter is used to.")] = 0,
     finish: Finish = None,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT, one number of px, or wall.")] = "512",
     model: Painter = None,

@@ -41,6 +41,7 @@ SHARES = (1.0, 0.5, 0.25, 0.1)  # of the way a lesson went, tried in turn
 DIARY = "night.json"
 BEFORE, AFTER = "before.webp", "after.webp"  # the same latents, painted by the champion and by the candidate
 SHOWN, PSI = 4, 0.8  # of each genre on a sheet, truncated as people see them
+BEST_OF = 4  # samples that a painter with a taste chooses each painting from
 ENOUGH = 200  # paintings of a host from which lessons can be held; with fewer the base's samples stand in
 
 
@@ -198,7 +199,10 @@ def _hold(
         "name": name, "base": base.card.name, "parent": champion.card.name, "votes_sha256": ballot.digest(),
         "night": figures | {"gate": [check.to_json() for check in checks]},
     }  # fmt: skip
-    card = checkpoints.save(fields, candidate, taught.discriminator, root=out)
+    if taste is not None:
+        fields["defaults"] = dict(fields.get("defaults") or {}) | {"best_of": BEST_OF}
+    liked = taste.tensors() if taste is not None else None
+    card = checkpoints.save(fields, candidate, taught.discriminator, taste=liked, root=out)
     return Night("candidate", "It passed the gate.", figures, checks, card.folder)
 
 

@@ -30,6 +30,15 @@ class Taste:
     std: Tensor  # (F,)
     weights: Tensor  # (M, F)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what :meth:`of` makes the same taste from."""
+        return {"mean": self.mean, "std": self.std, "weights": self.weights}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Taste:
+        """Return the taste of :meth:`tensors`."""
+        return cls(tensors["mean"], tensors["std"], tensors["weights"])
+
     def members(self, features: Tensor) -> Tensor:
         """Return the scores (M, B) of features (B, F)."""
         return self.weights @ ((features - self.mean) / self.std).T

@@ -16,7 +16,6 @@ from engine.api import Stop
 from engine.checkpoints import Model
 from engine.errors import InvalidRequest
 from engine.pipelines.job import Job
-from engine.pipelines.pictures import cover
 
 # Kernels of one picture and of eight round differently, so the generator always gets eight, and the last are padding:
 # a painting's bytes do not hang on its neighbours.
@@ -91,7 +90,7 @@ def paint(job: Job, model: Model, points: Sequence[Point], *, share: tuple[float
 def _painted(model: Model, points: Sequence[Point]) -> Tensor:
     """Return the pictures (BATCH, 3, h, w) of at most BATCH points of one grid."""
     net, grid = model.net, points[0].grid
-    z, genre, psi = _stacked(points)
+    z, genre, psi = stacked(points)
     if grid == (SIDE, SIDE):
         return net(z, genre, psi)
     # The painting itself is in the middle.  Beyond its edges the canvas goes on as its mirror image, which has no
@@ -111,30 +110,18 @@ def _painted(model: Model, points: Sequence[Point]) -> Tensor:
 
 def _drifted(points: Sequence[Point], side: int, t: float) -> Tensor:
     """Return the latents (BATCH, Z) that lie the share ``t`` of the way from each point to its neighbour."""
-    return _padded([slerp(each.z, each.neighbours[side], t) for each in points])
+    return padded([slerp(each.z, each.neighbours[side], t) for each in points])
 
 
-def scores(job: Job, model: Model, points: Sequence[Point], pictures: Sequence[Tensor]) -> list[float]:
-    """Return what the discriminator, which knows squares only, thinks of the middle of each picture; more is better."""
-    assert model.discriminator is not None
-    found: list[float] = []
-    for start in range(0, len(points), BATCH):
-        _, genre, _ = _stacked(points[start : start + BATCH])
-        middles = [cover(each, *[min(each.shape[2:])] * 2)[0] for each in pictures[start : start + BATCH]]
-        with job.network():
-            found.extend(model.discriminator.score(_padded(middles), genre).float().tolist())  # type: ignore[operator]
-    return found[: len(points)]
-
-
-def _stacked(points: Sequence[Point]) -> tuple[Tensor, Tensor, Tensor]:
+def stacked(points: Sequence[Point]) -> tuple[Tensor, Tensor, Tensor]:
     return (
-        _padded([each.z for each in points]),
-        _padded([each.genre for each in points]),
-        _padded([torch.tensor(float(each.psi)) for each in points]),
+        padded([each.z for each in points]),
+        padded([each.genre for each in points]),
+        padded([torch.tensor(float(each.psi)) for each in points]),
     )
 
 
-def _padded(rows: Sequence[Tensor]) -> Tensor:
+def padded(rows: Sequence[Tensor]) -> Tensor:
     """Stack at most BATCH rows into exactly so many, the last one again and again."""
     return torch.stack([*rows, *[rows[-1]] * (BATCH - len(rows))])
 

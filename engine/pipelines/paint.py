@@ -11,7 +11,7 @@ from engine import checkpoints
 from engine.api import PaintRequest
 from engine.checkpoints import Card
 from engine.errors import UnknownName
-from engine.pipelines import latents
+from engine.pipelines import latents, ranking
 from engine.pipelines.enhance import enhancer_or_note, enlarge
 from engine.pipelines.job import Job
 from engine.pipelines.pictures import to_pixels, with_relief_of
@@ -62,15 +62,16 @@ def _sample(jobs: Sequence[Job]) -> list[list[Sample]]:
     lead = jobs[0]
     asked = [job.request for job in jobs if isinstance(job.request, PaintRequest)]
     card = painter_of(asked[0])
-    ranked = any(request.best_of > 1 for request in asked)
+    many = [request.best_of or ranking.usual(card) for request in asked]
+    ranked = max(many) > 1
     models = [job.model(card.name, discriminator=ranked) for job in jobs]  # each job records what it used
     model = models[0]
     seeds = [
         [
-            [latents.candidate_seed(_nth(request.seed, i), k) for k in range(request.best_of)]
-            for i in range(request.count)
+            [latents.candidate_seed(seed, k) for k in range(1 if ranking.unranked(request, seed) else best_of)]
+            for seed in (_nth(request.seed, i) for i in range(request.count))
         ]
-        for request in asked
+        for request, best_of in zip(asked, many, strict=True)
     ]
     points = [
         latents.point(model, request.genre, seed, request.psi, latents.grid_for(model, request.width, request.height))
@@ -79,13 +80,13 @@ def _sample(jobs: Sequence[Job]) -> list[list[Sample]]:
         for seed in candidates
     ]
     pictures = latents.paint(lead, model, points, share=(0, SAMPLING))
-    liked = latents.scores(lead, model, points, pictures) if ranked else [0.0] * len(points)
+    judged = ranking.Judged.of(lead, model, points, pictures) if ranked else None
     chosen: list[list[Sample]] = []
     start = 0
     for paintings in seeds:
         chosen.append([])
         for candidates in paintings:
-            best = max(range(len(candidates)), key=lambda k, start=start: liked[start + k])  # type: ignore[misc]
+            best = judged.best(range(start, start + len(candidates))) - start if judged else 0
             chosen[-1].append(Sample(candidates[best], pictures[start + best]))
             start += len(candidates)
     return chosen

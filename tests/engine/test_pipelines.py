@@ -179,7 +179,7 @@ def test_the_middle_of_a_wide_canvas_is_the_painting_and_its_sides_are_not_each_
     wide = latents.point(model, "portrait", 7, 0.8, (4, 10))
     with torch.no_grad():
         latents._painted(model, [wide])
-        z, genre, psi = latents._stacked([wide])
+        z, genre, psi = latents.stacked([wide])
         own = model.net.layout(model.net.condition(z, genre, psi))  # type: ignore[operator]
     [canvas] = given
     assert canvas.shape == (8, own.shape[1], 4, 10)

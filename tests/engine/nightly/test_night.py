@@ -67,6 +67,7 @@ def test_a_community_with_a_taste_gets_a_candidate(
     assert all(check["passed"] for check in told["gate"]) and len(told["gate"]) > 12
     taught = checkpoints.load_folder(tmp_path / "night/apprentice", discriminator=True)
     assert (taught.card["base"], taught.card["parent"]) == ("tiny", "tiny") and taught.discriminator is not None
+    assert taught.taste is not None and taught.card["defaults"]["best_of"] == night.BEST_OF
     z, genre = torch.randn(64, 16), F.one_hot(torch.arange(64) % 2, 2).float()
     warm = find_taste("warm")
     with torch.inference_mode():
