@@ -45,10 +45,12 @@ class LessonConfig:
     warm_up: float = 0.1  # share of the steps in which only the discriminator learns: its optimiser starts anew
     learning_blocks: int = 2  # of the generator, the finest; below them only the gains by genre and latent learn
     frozen_heads: int = 2  # of the discriminator, those that see the finest maps
+    adversarial: float = 1.0  # weight of the discriminator's opinion
     reward: float = 0.1  # the reward's gradient at the picture against all the rest's; 0.3 outran the gate in 100 steps
     apart: float = 0.2  # relative distance to the base release's picture, in features, that costs nothing
     anchor: float = 4.0  # weight of what exceeds it
     relations: float = 0.5  # weight of the divergence of the samples' relations
+    tone: float = 0.1  # weight of the mean tone's distance from the paintings'
     pull: float = 1e-4  # share of the way back to the base release, a step
     nightly_drift: float = 0.01  # relative change of the learning weights, at most, in a night
     total_drift: float = 0.08  # and from the base release
@@ -198,6 +200,8 @@ def teach(
     torch_rng = torch.Generator().manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
 
+    tone = Tone(stream, rng)
+
     # Learn.
     sums: dict[str, float] = {}
     counted = steps = 0
@@ -234,9 +238,10 @@ def teach(
                     before = D.look(augment(G0(z, genre)))
             far = relative_distance(fake_maps, before)
             loss_g = (
-                adversarial
+                config.adversarial * adversarial
                 + config.anchor * F.relu(far - config.apart).mean()
                 + config.relations * relation_divergence(fake_maps[-1], before[-1])
+                + config.tone * tone(leaf)
             )
             (gradient,) = torch.autograd.grad(loss_g, leaf)
             told |= {"G": adversarial.item(), "apart": far.mean().item()}
@@ -271,6 +276,39 @@ def teach(
     figures = {name: round(total / max(counted, 1), 5) for name, total in sums.items()}
     figures |= {"steps": steps, "images": steps * config.batch, "seconds": round(clock.seconds, 1)}
     return Lesson(average.eval(), D.eval().requires_grad_(False), figures)
+
+
+def tones(pictures: Tensor) -> Tensor:
+    """Return the contrast of pictures (B, 3, H, W), of their colours and of their grain at four scales, (B, 6)."""
+    luma = pictures.mean(1, keepdim=True)
+    found = [(luma.var((1, 2, 3)) + 1e-6).sqrt(), ((pictures - luma).square().mean((1, 2, 3)) + 1e-6).sqrt()]
+    for _ in range(4):
+        found.append((luma.diff(dim=2).abs().mean((1, 2, 3)) + luma.diff(dim=3).abs().mean((1, 2, 3))) / 2)
+        luma = F.avg_pool2d(luma, 2)
+    return torch.stack(found, dim=1)
+
+
+class Tone:
+    """sum_k ((m_k - r_k) / s_k)^2 of the mean tones m of what is painted and r of the paintings, s their spread.
+
+    A discriminator likes contrast, and every reward finds it: in 60 steps the grain went from 27 % to 29 % above the
+    paintings', and KID in VGG from 0.29 to 0.44.  The mean is a running one, because that of a batch says little; its
+    gradient flows through the batch.
+    """
+
+    def __init__(self, stream: Stream, rng: np.random.Generator, count: int = 512) -> None:
+        rows = rng.choice(len(stream), count, p=stream.odds)
+        measured = torch.cat([tones(_floats(stream.pixels, stream.rows[part])) for part in np.split(rows, count // 32)])
+        self._spread, self._wanted = torch.std_mean(measured, dim=0)
+        self._mean: Tensor | None = None
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Return the distance for pictures (B, 3, H, W) in [0, 1]."""
+        here = tones(pictures.float()).mean(0)
+        before = here.detach() if self._mean is None else self._mean
+        self._mean = torch.lerp(before, here.detach(), 0.1)
+        away = (self._mean - self._wanted) / self._spread
+        return (2 * away * here / self._spread).sum() - (2 * away * self._mean / self._spread - away**2).sum()
 
 
 def relative_distance(maps: list[Tensor], targets: list[Tensor]) -> Tensor:
