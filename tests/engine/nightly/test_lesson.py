@@ -14,7 +14,16 @@ import torch.nn.functional as F
 
 from engine.checkpoints import Model
 from engine.nightly import lesson
-from engine.nightly.lesson import LessonConfig, LessonFailed, anchor_stream, drift, learning_parameters, teach
+from engine.nightly.lesson import (
+    LessonConfig,
+    LessonFailed,
+    Tone,
+    anchor_stream,
+    drift,
+    learning_parameters,
+    teach,
+    tones,
+)
 from engine.nightly.looks import HAND, Looks
 from engine.nightly.night import NightConfig
 from engine.nightly.taste import Taste
@@ -48,6 +57,19 @@ def test_only_what_may_learn_learns_and_the_champion_is_untouched(tiny: Model, c
         if not torch.equal(value, critic[name])
     }
     assert heads == {"2", "3"}
+
+
+def test_pictures_louder_than_the_paintings_are_led_back(tiny: Model) -> None:
+    stream = anchor_stream(tiny, 100)
+    own = torch.from_numpy(stream.pixels).permute(0, 3, 1, 2).float() / 255
+    rng = np.random.default_rng(0)
+    loud = (0.5 + 1.5 * (own - 0.5)).requires_grad_(True)
+    tone = Tone(stream, rng, count=256)
+    far = tone(loud)
+    (gradient,) = torch.autograd.grad(far, loud)
+    assert float(Tone(stream, rng, count=256)(own)) < 0.1 * far.item()
+    contrasts = [float(tones(x.detach())[:, 0].mean()) for x in (loud, loud - 1e3 * gradient)]
+    assert contrasts[1] < contrasts[0]
 
 
 def test_a_taste_moves_the_pictures_and_no_taste_does_not(tiny: Model, config: NightConfig) -> None:
