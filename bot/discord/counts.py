@@ -7,6 +7,7 @@ import logging
 from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import aiohttp
 import discord
@@ -33,6 +34,8 @@ class Counts:
         self._due: dict[str, Tally] = {}
         self._followed: set[str] = set()  # works whose posts are being edited
         self._shown: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        # One edit at a time in a channel: a recount may change hundreds, and of so many at once Discord refuses most.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def shows(self, message: int, tally: Tally) -> None:
         """Note what a message shows already, because its own button was pressed."""
@@ -72,7 +75,8 @@ class Counts:
     async def _edit(self, art: Artwork, post: Post, tally: Tally) -> None:
         view = work_view(art, Voice(await self._language(art, post)))
         try:
-            await self._bot.message(int(post.channel), int(post.message)).edit(view=view)
+            async with self._turns.setdefault(post.channel, asyncio.Lock()):
+                await self._bot.message(int(post.channel), int(post.message)).edit(view=view)
         except (discord.HTTPException, aiohttp.ClientError) as error:
             log.info("The votes of %s are not shown in the message %s: %s", art.id, post.message, error)
         else:
