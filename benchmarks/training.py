@@ -73,9 +73,14 @@ def work(name: str, data: Path, *, plain: bool, threads: int) -> None:
     if plain:
         torch.channels_last = torch.contiguous_format
     torch.set_num_threads(threads)
+    from torch import nn
+
+    from engine.nets import painter
     from engine.train.system import build_config, find_system
 
     kind = find_system(name)
+    if plain and name == "painter":  # as its definition reads: enlarge, then convolve
+        painter.convolve_twice_as_large = lambda x, conv: conv(nn.functional.interpolate(x, scale_factor=2.0))
     if plain and name == "cyclegan":  # every batch goes through a network by itself, as published
         kind._paint = lambda _, net, *batches: tuple(map(net.paint_freely, batches))  # type: ignore[attr-defined]
         kind._judge = lambda _, critic, *batches: tuple(map(critic, batches))  # type: ignore[attr-defined]

@@ -35,14 +35,18 @@ class _Conv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        if kernel > 1:
-            down, right = (max((math.ceil(n / stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:])
-            x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
-        return self.conv(x)
+        if stride == 1:
+            return self.conv(x)
+        down, right = (max((math.ceil(n / stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:])
+        x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
+        if self.conv.groups == 1 or x.device.type != "cpu":
+            return self.conv(x)
+        with torch.autocast("cpu", enabled=False):  # backwards, bf16 takes 16 times as long as float32 here
+            return self.conv(x.float()).to(x.dtype)
 
 
 class _Block(nn.Module):

@@ -31,7 +31,18 @@ class ConditionalBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         gain, bias = self.affine(w)[:, :, None, None].chunk(2, dim=1)
-        return self.norm(x) * (1 + gain) + bias
+        return torch.addcmul(bias, self.norm(x), 1 + gain)
+
+
+def convolve_twice_as_large(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Enlarge x (B, C, H, W) twice (nearest), then apply the 3x3 ``conv``: (B, O, 2H, 2W).
+
+    In one step, and with 4/9 of the multiplications: a place reaches 4x4 places of the result, each by the sum of the
+    weights that see one of its four copies.
+    """
+    spread = conv.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+    reach = torch.einsum("yi,xj,ocij->coyx", spread, spread, conv.weight)
+    return F.conv_transpose2d(x, reach, conv.bias, stride=2, padding=1)
 
 
 class GeneratorBlock(nn.Module):
@@ -47,7 +58,7 @@ class GeneratorBlock(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         y = F.leaky_relu(self.norm1(x, w), 0.2)
-        y = self.conv1(F.interpolate(y, scale_factor=2.0, mode="nearest"))
+        y = convolve_twice_as_large(y, self.conv1)
         y = self.conv2(F.leaky_relu(self.norm2(y, w), 0.2))
         return y + F.interpolate(self.skip(x), scale_factor=2.0, mode="bilinear")
 
@@ -193,7 +204,10 @@ class ProjectedDiscriminator(nn.Module):
 
     def judge(self, maps: list[Tensor], genre: Tensor, conditioning: float = 1.0) -> list[Tensor]:
         """Return the logits (B, h, w) of each scale; ``conditioning`` in [0, 1] fades the genre in."""
-        mixed = self.projector(maps)
+        return self.judge_mixed(self.projector(maps), genre, conditioning)
+
+    def judge_mixed(self, mixed: list[Tensor], genre: Tensor, conditioning: float = 1.0) -> list[Tensor]:
+        """Return the same of maps that went through the ``projector`` already."""
         return [head(x, genre, conditioning) for head, x in zip(self.heads, mixed, strict=True)]
 
     def score(self, pictures: Tensor, genre: Tensor) -> Tensor:

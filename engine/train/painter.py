@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import cached
 
 from engine import losses, nets
 from engine.api import GENRES, parse_genre
@@ -95,7 +96,7 @@ class PainterSystem(System):
         assert isinstance(generator, Painter) and isinstance(critic, ProjectedDiscriminator)
         critic.features.load_state_dict(load_lite(0).state_dict())
         self.G = generator.to(memory_format=torch.channels_last)
-        self.D = critic.to(memory_format=torch.channels_last)
+        self.D = critic  # its weights lie as they are: spectral norms would copy them otherwise
         self.known = self._read_paintings()  # (2, N, F): each painting and its mirror image
         self.E = Encoder(self.known.shape[2], self.G.z_dim)
         self.controls = nn.Module()  # the weight of the KL term, steered so that z tells config.rate nats
@@ -181,14 +182,16 @@ class PainterSystem(System):
             with torch.no_grad():
                 real_maps = self.D.look(augment(real))
             fake_maps = self.D.look(augment(fake))
+            fake_mixed = self.D.projector(fake_maps) if not alone else []
         told_losses: dict[str, Tensor] = {}
 
         # D learns.
         conditioning = self._conditioning()
         if not alone:
-            with self.autocast():
+            self.D.heads.requires_grad_(True)
+            with self.autocast(), cached():  # the spectral norms serve both
                 on_real = self.D.judge(real_maps, genre, conditioning)
-                on_fake = self.D.judge([m.detach() for m in fake_maps], genre, conditioning)
+                on_fake = self.D.judge_mixed([m.detach() for m in fake_mixed], genre, conditioning)
             loss_d = torch.stack(
                 [losses.hinge_discriminator(r.float(), f.float()) for r, f in zip(on_real, on_fake, strict=True)]
             ).mean()
@@ -202,8 +205,9 @@ class PainterSystem(System):
         likeness = likeness + 4 * (F.avg_pool2d(fake[:remembered], 4) - F.avg_pool2d(real[:remembered], 4)).abs().mean()
         loss_g = config.likeness * (likeness + self.controls.log_beta.exp() * kl)  # type: ignore[operator]
         if not alone:
+            self.D.heads.requires_grad_(False)
             with self.autocast():
-                judged = self.D.judge(fake_maps, genre, conditioning)
+                judged = self.D.judge_mixed(fake_mixed, genre, conditioning)
             adversarial = torch.stack([losses.hinge_generator(logits.float()) for logits in judged]).mean()
             loss_g = loss_g + adversarial
             told_losses["G"] = adversarial.detach()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
 from engine import nets
+from engine.nets.efficientnet import LiteFeatures
+from engine.nets.efficientnet import _Conv as Conv
+from engine.nets.painter import convolve_twice_as_large
 
 
 def test_a_grown_painter_begins_as_the_smaller_one_enlarged() -> None:
@@ -27,3 +32,30 @@ def test_every_block_of_a_grown_painter_learns() -> None:
         loss.backward()
         torch.optim.SGD(net.parameters(), 1.0).step()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
+
+
+def test_enlarging_and_convolving_in_one_step_is_the_same() -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(5, 4, 3, padding=1)
+    x = torch.randn(2, 5, 3, 7)
+    naive = conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    torch.testing.assert_close(convolve_twice_as_large(x, conv), naive)
+
+
+def test_frozen_features_are_padded_as_tensorflow_pads() -> None:
+    torch.manual_seed(0)
+    features = LiteFeatures()
+    for name in ("stem", "stages.1.0.depthwise", "stages.2.1.depthwise"):
+        conv = features.get_submodule(name)
+        assert isinstance(conv, Conv)
+        x = torch.randn(1, conv.conv.in_channels, 11, 14, requires_grad=True)
+        kernel, stride = conv.conv.kernel_size[0], conv.conv.stride[0]
+        down, right = (max((math.ceil(n / stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:])
+        padded = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
+        plain = F.conv2d(padded, conv.conv.weight, conv.conv.bias, stride, groups=conv.conv.groups)
+        torch.testing.assert_close(conv(x), plain)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            quick = conv(x.bfloat16())
+        assert quick.dtype == torch.bfloat16
+        torch.testing.assert_close(quick.float(), plain, rtol=0.02, atol=0.02)
+    assert [tuple(found.shape[2:]) for found in features(torch.rand(1, 3, 35, 48))] == [(9, 12), (5, 6), (3, 3), (2, 2)]
