@@ -161,6 +161,7 @@ def cluster(
     if not token:
         raise InvalidRequest("An engine on a port needs a shared token: set GANVAS_ENGINE_TOKEN, here and there.")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    os.environ["GANVAS_MODELS"] = os.pathsep.join(str(folder.resolve()) for folder in checkpoints.folders())
     steady_memory()
     _join(ray)
     from ray import serve, shutdown
@@ -199,8 +200,9 @@ def _join(address: str | None) -> None:
         raise InvalidRequest("A cluster needs Ray, which is not installed: pip install 'ganvas[cluster]'.") from error
     try:
         ray.init(address=address or "local", include_dashboard=None if address else False)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise EngineUnavailable(f"There is no Ray cluster at {address!r}: {error}") from error
+    except Exception as error:  # Ray raises that very class when a machine is too busy to start it within 30 s
+        what = f"There is no Ray cluster at {address!r}" if address else "Ray did not start"
+        raise EngineUnavailable(f"{what}: {error}") from error
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
 
 
@@ -226,14 +228,12 @@ def _deploy(replicas: int, cpus: float, gpus: float, pipelines: str | None) -> A
     from ray import serve
     from ray.serve.schema import LoggingConfig
 
-    ours = {name: value for name, value in os.environ.items() if name.startswith("GANVAS_")}
-    ours["GANVAS_MODELS"] = os.pathsep.join(str(folder.resolve()) for folder in checkpoints.folders())
     deployment = serve.deployment(
         Replica,
         name=NAME,
         num_replicas=replicas,
         max_ongoing_requests=1,
-        ray_actor_options={"num_cpus": cpus, "num_gpus": gpus, "runtime_env": {"env_vars": ours}},
+        ray_actor_options={"num_cpus": cpus, "num_gpus": gpus, "runtime_env": _settings()},
         health_check_period_s=1,  # after a death, too
         graceful_shutdown_wait_loop_s=0.1,
         logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
@@ -244,6 +244,11 @@ def _deploy(replicas: int, cpus: float, gpus: float, pipelines: str | None) -> A
     except RuntimeError as error:
         raise EngineUnavailable(f"The replicas did not start: {str(error).strip().splitlines()[-1]}") from error
     return handle.options(stream=True)
+
+
+def _settings() -> dict[str, Any]:
+    """Return Ray's description of an environment with our settings, for processes on other machines."""
+    return {"env_vars": {name: value for name, value in os.environ.items() if name.startswith("GANVAS_")}}
 
 
 # Lessons
@@ -259,10 +264,12 @@ def hold_lesson(cpus: str, gpus: str, *command: str) -> int:
 
     threading.Thread(target=_leave_at_eof, daemon=True).start()
     ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    options = {"num_cpus": float(cpus), "num_gpus": float(gpus), "num_returns": "streaming", "max_retries": 0}
+    task = ray.remote(_study).options(
+        num_cpus=float(cpus), num_gpus=float(gpus), num_returns="streaming", max_retries=0, runtime_env=_settings()
+    )
     threads = ("--threads", cpus) if int(cpus) else ()
     try:
-        for item in ray.remote(_study).options(**options).remote((*command, *threads)):
+        for item in task.remote((*command, *threads)):
             said = ray.get(item)
             if isinstance(said, int):
                 return said

@@ -105,6 +105,22 @@ def start(folder: Path, models: Path, *arguments: str) -> Cluster:
     return Cluster(process, folder)
 
 
+@with_ray
+def test_replicas_that_no_machine_has_room_for_are_refused(tmp_path: Path) -> None:
+    ended = run("-m", "engine", "cluster", "--replicas", "999", GANVAS_ENGINE_TOKEN=TOKEN, HOME=str(tmp_path))
+    assert ended.returncode == 2
+    assert "need 1000 CPUs" in ended.stderr.splitlines()[-1]
+
+
+@with_ray
+def test_nothing_outlives_a_cluster_that_is_killed(tmp_path: Path, tiny_folder: Path) -> None:
+    cluster = start(tmp_path, tiny_folder, "--pipelines", "tests.engine.puppets:Puppet")
+    with cluster.process:
+        assert len(cluster.processes()) > 2
+        cluster.process.kill()
+    assert cluster.gone()
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Cluster]:
     """Two replicas with the tiny models, for all tests of this module; in the end nothing of it is left."""
@@ -257,19 +273,3 @@ async def test_a_lesson_fails_with_its_last_words_and_ends_when_it_is_told(clust
         assert (await engine.end_lesson("three")).state == "cancelled"
         while pupil in cluster.processes():
             await asyncio.sleep(0.05)
-
-
-@with_ray
-def test_replicas_that_no_machine_has_room_for_are_refused(tmp_path: Path) -> None:
-    ended = run("-m", "engine", "cluster", "--replicas", "999", GANVAS_ENGINE_TOKEN=TOKEN, HOME=str(tmp_path))
-    assert ended.returncode == 2
-    assert "need 1000 CPUs" in ended.stderr.splitlines()[-1]
-
-
-@with_ray
-def test_nothing_outlives_a_cluster_that_is_killed(tmp_path: Path, tiny_folder: Path) -> None:
-    cluster = start(tmp_path, tiny_folder, "--pipelines", "tests.engine.puppets:Puppet")
-    with cluster.process:
-        assert len(cluster.processes()) > 2
-        cluster.process.kill()
-    assert cluster.gone()
