@@ -14,7 +14,7 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine, Set
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Crowd:
         self.wishes: list[Interaction] = []
         self.presses: dict[tuple[str, int], list[tuple[str, Interaction]]] = {}  # (work, person) -> in order
         self.reactions = 0
+        self.over = False  # everybody ends what they are at, so that all they did is remembered
 
     def day(self) -> list[Coroutine[Any, Any, None]]:
         """Return what everybody does."""
@@ -47,7 +48,7 @@ class Crowd:
         return [self._always(way, person) for way, people in ways for person in people]
 
     async def _always(self, way: Any, person: Person) -> None:
-        while True:
+        while not self.over:
             await asyncio.sleep(self.chance.uniform(0.1, 0.9))
             await way(person)
 
@@ -162,11 +163,8 @@ async def test_nothing_acknowledged_is_lost_and_nothing_comes_twice(
             await bot.stop()
             busy = [asyncio.create_task(day) for day in crowd.day()]
             deaths = await kill_often(bot, engine, kills, chance)
-            for task in busy:
-                task.cancel()
-            for task in busy:
-                with suppress(asyncio.CancelledError):
-                    await task
+            crowd.over = True
+            await asyncio.gather(*busy)
             await become(lambda: [] if all_done(tmp_path) else ["jobs"], "the last job", 120)
             await become(lambda: [w.data for w in crowd.wishes if thinking(w)], "an answer for everybody", 120)
             expected = true_votes(crowd)
