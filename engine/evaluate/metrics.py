@@ -182,6 +182,11 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 5) -> Manifolds:
     )
 
 
+def recalled(real: Tensor, fake: Tensor, k: int = 5) -> Tensor:
+    """Return which real ones lie among the fakes, bool (N,); its mean is the recall."""
+    return (torch.cdist(real.float(), fake.float()) <= _reach(fake, k)[None, :]).any(1)
+
+
 def _reach(points: Tensor, k: int) -> Tensor:
     """Return the distance (N,) of each point to its ``k``-th nearest neighbour, not counting itself."""
     distance = torch.cdist(points.float(), points.float()).fill_diagonal_(torch.inf)

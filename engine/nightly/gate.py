@@ -39,7 +39,7 @@ class GateConfig:
     samples_noise: float = (
         0.05  # the same where the base's samples stand for paintings: all learning leads away from them
     )
-    recall: float = 0.97  # of the base release's
+    recall_loss: float = 0.03  # share of the base release's recall that may surely be lost
     diversity: float = 0.95  # of the base release's, on average; 0.9 in the worst genre
     accuracy_loss: float = 0.02  # points of genre accuracy
     nearer: float = 0.97  # nearest known painting, against the champion's distance
@@ -202,8 +202,9 @@ class Room:
             at_most(f"KID in {name}, surely worse than the base's by", in_all.high,
                     max(config.worse_in_all * of_base.value, config.kid_noise)),
         ]  # fmt: skip
-        recall, before = (metrics.precision_recall(self._real, x).recall for x in (candidate, base))
-        checks.append(at_least(f"recall in {name}", recall, min(config.recall * before, before - 0.01)))
+        checks.append(
+            at_most(f"recall in {name}, surely lost of the base's", self._lost(candidate), config.recall_loss)
+        )
         ours, theirs = metrics.diversity(candidate, labels), metrics.diversity(base, labels)
         ratios = [ours[label] / max(theirs[label], 1e-9) for label in theirs]
         checks.append(at_least(f"diversity in {name}, of the base's", sum(ratios) / len(ratios), config.diversity))
@@ -215,6 +216,18 @@ class Room:
             if self._evidence.known is not None:
                 checks.append(self._memory(candidate, config))
         return checks, tonight.high
+
+    def _lost(self, candidate: Tensor) -> float:
+        """Return the lower end of the share of the base's recall that is lost, paired by painting.
+
+        Recall itself moves by a twentieth from one draw of 600 samples to the next: against a fixed share of the base's
+        it refused nights that were better in all else.
+        """
+        ours, theirs = (metrics.recalled(self._real, x).float().numpy() for x in (candidate, self._base))
+        found = metrics.bootstrap(
+            lambda rows: 1 - float(ours[rows].mean()) / max(float(theirs[rows].mean()), 1e-9), len(ours)
+        )
+        return found.low
 
     def _accuracy(self, candidate: Tensor, config: GateConfig) -> Check:
         labels = self._evidence.latents.labels
