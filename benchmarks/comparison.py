@@ -61,8 +61,7 @@ def compare(system: str, data: Path, runs: Path, minutes: float, count: int) -> 
     cache = ["--cache", str(runs / "cache"), "--json"]
     figures = json.loads(engine(*evaluate, "--data", str(data), *cache, models=shelf))
     card = json.loads((run / "release" / "card.json").read_text())
-    sheet = sorted((run / "sheets").glob("*.png"))[-1]
-    with Image.open(sheet) as picture:
+    with Image.open(run / "release" / "preview.webp") as picture:  # what it made, and nothing it was shown
         picture.thumbnail((768, 768), Image.Resampling.LANCZOS)
         picture.convert("RGB").save(DOCS / "pictures" / f"comparison-{system}.webp", quality=82)
     return {

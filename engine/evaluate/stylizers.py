@@ -44,15 +44,15 @@ def evaluate_stylizer(
     Raises:
         InvalidRequest: ``data`` lacks one of the two folders.
     """
-    originals = [_square(path, size) for path in _evenly(data / "photos", photos)]
-    pictures = _evenly(data / "styles", styles)
+    originals = [square(path, size) for path in evenly(data / "photos", photos)]
+    pictures = evenly(data / "styles", styles)
     eyes = eyes or load_eyes()
     cells: list[Pixels] = []
     rows: list[dict[str, Any]] = []
     for number, path in enumerate(pictures):
-        style = _square(path, size)
+        style = square(path, size)
         with torch.inference_mode():
-            vector = _vector(model, path.stem, style)
+            vector = vector_of(model, path.stem, style)
         for index, photo in enumerate(originals):
             measure = Yardstick(photo, style, eyes)
             with torch.inference_mode():
@@ -83,14 +83,14 @@ def _means(rows: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
     return {key: round(float(np.mean([row[key] for row in mine])), 4) for key in ("style_distance", "content_distance")}
 
 
-def _evenly(root: Path, count: int) -> list[Path]:
+def evenly(root: Path, count: int) -> list[Path]:
     if not root.is_dir():
         raise InvalidRequest(f"There is no folder {root}; a stylizer is measured on DIR/photos and DIR/styles.")
     paths = find_pictures(root)
     return [paths[int(row)] for row in np.linspace(0, len(paths) - 1, min(count, len(paths)))]
 
 
-def _square(path: Path, size: int) -> Tensor:
+def square(path: Path, size: int) -> Tensor:
     """Return the middle of a picture at ``size`` px, (1, 3, S, S)."""
     picture = from_pixels(open_photo(path.read_bytes(), max_side=4 * size))
     side = min(picture.shape[2:])
@@ -98,7 +98,7 @@ def _square(path: Path, size: int) -> Tensor:
     return resize(picture[:, :, top : top + side, left : left + side], size, size)
 
 
-def _vector(model: Model, stem: str, style: Tensor) -> Tensor:
+def vector_of(model: Model, stem: str, style: Tensor) -> Tensor:
     for row, name in enumerate(model.card.styles):
         if stem.endswith(name):
             return model.net.style_table[row][None]  # type: ignore[index]

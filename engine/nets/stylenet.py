@@ -3,11 +3,13 @@
 Shape of Johnson et al. 2016 (1603.08155) at stride 8 behind a pixel-unshuffle, styled by conditional instance norm
 (Dumoulin et al. 2017, 1610.07629) whose gains come from one style vector, as in Ghiasi et al. 2017 (1705.06830):
 the encoder sees only the photo, style acts in the residual blocks and the decoder.  1.1 M parameters and 52 GFLOP at
-1024 px, against 1.7 M and 322 GFLOP of Johnson's net.
+1024 px, against 1.7 M and 322 GFLOP of Johnson's net.  Colours are not left to the network, which learns dull ones, the
+mean of what might be: :func:`recolour` sets them in closed form.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -15,19 +17,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.nets import register
+from engine.nets.normalise import Normalise
 from engine.nets.vgg import VGGFeatures, channel_statistics
 
 EPS = 1e-3  # of the variances; 1e-5 lets the gradient of an empty white photo grow 300-fold in every layer
+PALETTE = 13  # numbers at the end of a style vector: mean and covariance of its colours, and how much they count
+CALM = 3e-4  # variance added to each colour axis of a painting: a nearly grey one is not blown up into noise
 ENOUGH = 64  # places along the shorter side that moments are measured on; all of them cost a third of the time
 
 
 @dataclass
 class Statistics:
-    """Mean and 1/std of every instance norm, in order of use, so that tiles share one global look."""
+    """What every norm and the colours were measured as, in order of use, so that tiles share one global look."""
 
     moments: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     reading: bool = False  # False while they are measured, True when tiles use them
     cursor: int = 0
+
+    def once(self, measured: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return what ``measured`` says now, or said at this place before."""
+        if not self.reading:
+            self.moments.append(measured())
+            return self.moments[-1]
+        self.cursor += 1
+        return self.moments[self.cursor - 1]
 
     def rewind(self) -> Statistics:
         """Return self, ready for the next tile."""
@@ -35,19 +48,62 @@ class Statistics:
         return self
 
 
+def places_of(x: Tensor) -> Tensor:
+    """Return the values of x (B, C, H, W) on a grid of places, (B, P, C), float32: a tenth of var_mean's time."""
+    step = max(1, min(x.shape[2:]) // ENOUGH)
+    return x[:, :, ::step, ::step].permute(0, 2, 3, 1).flatten(1, 2).float()
+
+
 def measure(x: Tensor, statistics: Statistics | None) -> tuple[Tensor, Tensor]:
     """Return mean and 1/std (B, C) of x (B, C, H, W): measured, into ``statistics`` too, or as they were measured."""
-    if statistics is not None and statistics.reading:
-        statistics.cursor += 1
-        return statistics.moments[statistics.cursor - 1]
-    step = max(1, min(x.shape[2:]) // ENOUGH)
-    places = x[:, :, ::step, ::step].permute(0, 2, 3, 1).flatten(1, 2).float()  # (B, P, C): a tenth of var_mean's time
+
+    def measured() -> tuple[Tensor, Tensor]:
+        places = places_of(x)
+        mean = places.mean(1)
+        variance = (places - mean[:, None]).square().mean(1)
+        return mean, (variance + EPS).rsqrt()
+
+    return statistics.once(measured) if statistics is not None else measured()
+
+
+def colours_of(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean (B, 3) and covariance (B, 3, 3) of the colours of ``picture`` (B, 3, H, W), float32."""
+    places = places_of(picture)
     mean = places.mean(1)
-    variance = (places - mean[:, None]).square().mean(1)
-    found = mean, (variance + EPS).rsqrt()
-    if statistics is not None:
-        statistics.moments.append(found)
-    return found
+    centred = places - mean[:, None]
+    return mean, centred.mT @ centred / centred.shape[1]
+
+
+def palette_of(picture: Tensor) -> Tensor:
+    """Return the palette (B, 13) of ``picture`` (B, 3, H, W).  Weighted means of palettes are palettes."""
+    with torch.autocast(picture.device.type, enabled=False):
+        mean, covariance = colours_of(picture.float())
+        return torch.cat([mean, covariance.flatten(1), torch.ones_like(mean[:, :1])], dim=1)
+
+
+def recolour(painting: Tensor, palette: Tensor, statistics: Statistics | None = None) -> Tensor:
+    """Give ``painting`` (B, 3, H, W) the mean and covariance of the colours of ``palette`` (B, 13).
+
+    One affine map M = L_t L_s^-1 (Reinhard et al. 2001, with covariances), L L^T the covariances in luma and two
+    opponent axes: what was darker stays darker, and the hue may depend on brightness as it does in the style.
+    """
+    share = palette[:, 12:].float().clamp(0, 1)  # (B, 1); 0 where a style has no picture
+    if not share.any():
+        return painting
+    with torch.autocast(painting.device.type, enabled=False):
+        painting = painting.float()
+        mean, covariance = statistics.once(lambda: colours_of(painting)) if statistics else colours_of(painting)
+        amount = share.clamp_min(1e-6)
+        wanted, spread = palette[:, :3].float() / amount, (palette[:, 3:12].float() / amount).view(-1, 3, 3)
+        opponent = painting.new_tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
+        calm = CALM * torch.eye(3, device=painting.device)
+        theirs = torch.linalg.cholesky(opponent @ spread @ opponent.T + calm / 3)  # a rounded covariance stays positive
+        ours = torch.linalg.cholesky(opponent @ covariance @ opponent.T + calm)
+        turned = torch.linalg.solve_triangular(ours, theirs, upper=False, left=False)  # L_t L_s^-1
+        matrix = torch.linalg.inv(opponent) @ turned @ opponent
+        matrix = torch.lerp(torch.eye(3, device=painting.device).expand_as(matrix), matrix, share[:, :, None])
+        offset = share * wanted + (1 - share) * mean - (matrix @ mean[:, :, None])[:, :, 0]
+        return torch.baddbmm(offset[:, :, None], matrix, painting.flatten(2)).view(painting.shape)
 
 
 def frame(x: Tensor, mode: str) -> Tensor:
@@ -62,8 +118,9 @@ def convolve_twice_as_large(x: Tensor, weight: Tensor) -> Tensor:
     In one step: every place of x reaches 4x4 places of the result, by the sums of the weights that see its four copies.
     That is 4/9 of the multiplications, and nothing large but the result.
     """
-    reach = 4 * F.avg_pool2d(F.pad(weight.flip(2, 3), (1, 1, 1, 1)), 2, stride=1)
-    return F.conv_transpose2d(frame(x, "replicate"), reach.transpose(0, 1), stride=2, padding=3)
+    spread = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+    reach = torch.einsum("yi,xj,ocij->coyx", spread, spread, weight)
+    return F.conv_transpose2d(frame(x, "replicate"), reach, stride=2, padding=3)
 
 
 class InstanceNorm(nn.Module):
@@ -85,6 +142,8 @@ class InstanceNorm(nn.Module):
     def forward(self, x: Tensor, style: Tensor | None, statistics: Statistics | None) -> Tensor:
         """Normalise x (B, C, H, W); measure into ``statistics`` or use what was measured."""
         gain, bias = (self.affine(style) if style is not None else self.bias[None]).float().chunk(2, dim=1)
+        if statistics is None and min(x.shape[2:]) < 2 * ENOUGH:  # every place is measured
+            return Normalise.apply(x, 1 + gain, bias, EPS)
         mean, inverse = measure(x, statistics)
         scale = (1 + gain) * inverse
         shift = bias - mean * scale
@@ -228,18 +287,29 @@ class Transformer(nn.Module):
 
 @register("brush")
 class Brush(Transformer):
-    """One look, learned from a folder of paintings (systems ``cut`` and ``cyclegan``)."""
+    """One look, learned from a folder of paintings (systems ``cut`` and ``cyclegan``).
+
+    A brush that began as a stylizer's style keeps the palette of that style; another sets no colours.
+    """
 
     def __init__(self, widths: tuple[int, int, int] = (32, 48, 96), blocks: int = 6) -> None:
         super().__init__(0, widths, blocks)
+        self.palette: Tensor
+        self.register_buffer("palette", torch.zeros(PALETTE))
+
+    def paint_freely(self, photo: Tensor, style: Tensor | None = None, statistics: Statistics | None = None) -> Tensor:
+        """Paint without bounds."""
+        painting = super().paint_freely(photo, None, statistics)
+        return recolour(painting, self.palette.expand(len(photo), -1), statistics)
 
 
 @register("stylenet")
 class StyleNet(Transformer):
     """Many styles in one network, and any picture as a style.
 
-    A style vector is what :meth:`encode_style` reads from a picture (channel statistics of a frozen VGG through a small
-    MLP), for the curated styles plus a learned offset; ``style_table`` holds the curated ones, ready for use.
+    A style vector is what :meth:`encode_style` reads from a picture: 64 numbers for the norms (channel statistics of a
+    frozen VGG through a small MLP, for the curated styles plus a learned offset) and 13 for its palette.
+    ``style_table`` holds the curated ones, ready for use; weighted means of style vectors are style vectors.
     """
 
     def __init__(
@@ -260,9 +330,16 @@ class StyleNet(Transformer):
         self.style_table: Tensor
         self.reading_mean: Tensor
         self.reading_std: Tensor
-        self.register_buffer("style_table", torch.zeros(styles, style_dim))
+        self.register_buffer("style_table", torch.zeros(styles, style_dim + PALETTE))
         self.register_buffer("reading_mean", torch.zeros(2 * (64 + 128 + 256)))
         self.register_buffer("reading_std", torch.ones(2 * (64 + 128 + 256)))
+
+    def paint_freely(self, photo: Tensor, style: Tensor | None = None, statistics: Statistics | None = None) -> Tensor:
+        """Paint without bounds, with the style's colours; ``style`` is (B, 64 + 13)."""
+        if style is None:
+            return super().paint_freely(photo, None, statistics)
+        painting = super().paint_freely(photo, style[:, :-PALETTE], statistics)
+        return recolour(painting, style[:, -PALETTE:], statistics)
 
     def style_readings(self, picture: Tensor) -> Tensor:
         """Return what the frozen features say of ``picture`` (B, 3, h, w): means and stds, (B, 896)."""
@@ -270,13 +347,14 @@ class StyleNet(Transformer):
             return torch.cat([channel_statistics(tap) for tap in self.features(picture).values()], dim=1)
 
     def encode_readings(self, readings: Tensor) -> Tensor:
-        """Return the style vectors (B, S) of :meth:`style_readings`."""
+        """Return the part of style vectors that the norms use, (B, 64), of :meth:`style_readings`."""
         return self.read((readings - self.reading_mean) / self.reading_std)
 
     def encode_style(self, picture: Tensor) -> Tensor:
-        """Return the style vector (B, S) of any picture (B, 3, h, w) in [0, 1]; best at 256-512 px."""
-        return self.encode_readings(self.style_readings(picture))
+        """Return the style vector (B, 64 + 13) of any picture (B, 3, h, w) in [0, 1]; best at 256-512 px."""
+        return torch.cat([self.encode_readings(self.style_readings(picture)).float(), palette_of(picture)], dim=1)
 
     def example(self, size: int) -> tuple[Tensor, ...]:
         """Return a photo and a style vector."""
-        return (torch.rand(2, 3, size, size), torch.randn(2, self.style_table.shape[1]))
+        vector = torch.randn(2, self.style_table.shape[1] - PALETTE)
+        return (torch.rand(2, 3, size, size), torch.cat([vector, palette_of(torch.rand(2, 3, 8, 8))], dim=1))

@@ -183,10 +183,12 @@ def _hold(
     if material.known is None:
         limits = replace(limits, kid_noise=max(limits.kid_noise, limits.samples_noise))
     judging = gate.Gate(champion, base, evidence, limits, learning=learning)
+    figures["tried"] = {}
     for share in SHARES:
         candidate = part_of_the_way(champion.net, taught.net, share)
         checks = judging.judge(candidate)
         figures["share"] = share
+        figures["tried"][str(share)] = [f"{c.name}: {c.value:.4g}, {c.limit}" for c in checks if not c.passed]
         if all(check.passed for check in checks):
             break
     tell(1.0)

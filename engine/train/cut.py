@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from engine import checkpoints, losses, nets
 from engine.errors import InvalidRequest
 from engine.nets.patchnce import PatchProjector
-from engine.nets.stylenet import Brush, StyleNet, Transformer
+from engine.nets.stylenet import PALETTE, Brush, StyleNet, Transformer
 from engine.nets.vgg import load_vgg
 from engine.train.augment import Augmentation
 from engine.train.domains import load_domain
@@ -113,7 +113,7 @@ class Cut(System):
 
     @torch.no_grad()
     def _style_of(self, tensors: dict[str, Tensor], card: dict[str, Any]) -> Tensor:
-        """Return the style vector (S,) to start at."""
+        """Return the style vector (64 + 13,) to start at."""
         names = [style["name"] for style in card.get("styles", [])]
         if self.config.style:
             if self.config.style not in names:
@@ -261,12 +261,13 @@ def encoder_maps(net: Transformer, photo: Tensor) -> list[Tensor]:
 
 
 def brush_of(tensors: dict[str, Tensor], style: Tensor) -> dict[str, Tensor]:
-    """Return a brush that paints as a stylizer's ``tensors`` do at ``style`` (S,).
+    """Return a brush that paints as a stylizer's ``tensors`` do at ``style`` (64 + 13,).
 
     Conditional instance norm is gain and bias = W style + c; at one style that is one gain and bias.  The same holds
     for the tint: its matrix is M + V style.
     """
-    found = {}
+    found = {"palette": style[-PALETTE:]}
+    style = style[:-PALETTE]
     for name, value in tensors.items():
         value = value.float()
         if name.endswith("norm.affine.weight"):

@@ -2,8 +2,7 @@
 
 Lessons first: what a teacher makes of a photo is copied (teacher.py), in its pixels and in the moments of its features,
 because a CPU sees too few pictures to find strokes from perceptual losses alone.  Then practice: perceptual losses
-(Johnson et al. 2016) in two views of a crop, the whole at half size (stroke and form) or a quarter of it as it is
-(texture), with targets from the style picture at the matching scale.
+(Johnson et al. 2016) against the style picture itself, which make the copies better than the teacher.
 
 The vector of a picture's style comes from the style encoder; a curated style adds a learned offset, so that what it
 learns of famous paintings carries over to pictures nobody trained on.
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 
 from engine import losses, nets
 from engine.data.paintings import find_pictures, load_pictures
-from engine.nets.stylenet import StyleNet
+from engine.nets.stylenet import PALETTE, StyleNet, palette_of, recolour
 from engine.nets.vgg import load_vgg
 from engine.train import devices
 from engine.train.initial import Initial
@@ -40,7 +39,7 @@ CONTENT_TAP = "conv3_3"
 SHARP_TAPS = ("conv1_2", "conv2_2")
 TEXTURE_TAPS = STYLE_TAPS[:3]  # in which a copy has its original's moments, too: pixels alone teach a blur of strokes
 READ = 256  # px, short side at which a picture is read as a style
-COARSE, FINE = 320, 640  # px, short side of the style picture for the half-size view and for the piece
+FORMS = 384  # px, short side at which its forms and strokes are wanted
 ROWS = 10  # a style's own offset learns so many times faster: it is seen in one step of fifty
 CURATED = (
     "claude-monet-impression-sunrise",
@@ -70,7 +69,7 @@ class StylizerConfig(Config):
     images: int = 60_000
     batch: int = 4
     lessons: int = 40_000  # images copied from the teacher before practice begins; 0 needs no teacher
-    rehearsal: float = 0.3  # share of practice that copies the teacher's looks on, or they would fade
+    rehearsal: float = 0.35  # share of practice that copies on: the teacher's looks would fade, and all strokes soften
     learning_rate: float = 1e-3
     content: float = 1.0  # weight against the style loss
     style: float = 1.5
@@ -87,11 +86,11 @@ Moments = dict[str, tuple[Tensor, Tensor]]  # tap -> mean (C,), covariance (C, C
 
 @dataclass
 class Style:
-    """What is known of a style picture: what the encoder reads, and moments of its features in both views."""
+    """What is known of a style picture: what the encoder reads, its palette, and the moments of its features."""
 
     readings: Tensor
-    coarse: Moments | None = None
-    fine: Moments | None = None
+    palette: Tensor
+    moments: Moments | None = None
     taught: np.ndarray | None = None  # the teacher's own vector of it
 
 
@@ -128,7 +127,7 @@ class Stylizer(System):
         assert isinstance(net, StyleNet)
         net.features.load_state_dict(self.vgg.state_dict(), strict=False)
         net.to(memory_format=torch.channels_last)
-        table = torch.randn(net.style_table.shape, generator=self.torch_rng)
+        table = torch.randn(net.style_table[:, :-PALETTE].shape, generator=self.torch_rng)
         table[: len(self.pictures)] = 0
         self.net, self.offsets = net, Offsets(table)
         self._standardise_readings()
@@ -149,19 +148,18 @@ class Stylizer(System):
     # What a style is
 
     @torch.no_grad()
-    def style(self, path: Path, *, fine: bool = False) -> Style:
+    def style(self, path: Path) -> Style:
         """Return the style of the picture at ``path``: what is needed of it, computed once."""
         lesson = self.images < self.config.lessons
         known = self._found.get(path)
         if known is None:
+            picture = _read(path, READ).to(self.device)
             with self.autocast():
-                known = self._found[path] = Style(self.net.style_readings(_read(path, READ).to(self.device)))
-        if lesson and known.taught is None and self.teacher:
+                known = self._found[path] = Style(self.net.style_readings(picture), palette_of(picture))
+        if known.taught is None and self.teacher:
             known.taught = self.teacher.read(_read(path, READ))
-        if not lesson and known.coarse is None:
-            known.coarse = self._moments(_read(path, COARSE))
-        if not lesson and fine and known.fine is None:
-            known.fine = self._moments(_read(path, FINE))
+        if not lesson and known.moments is None:
+            known.moments = self._moments(_read(path, FORMS))
         return known
 
     def _moments(self, picture: Tensor) -> Moments:
@@ -176,16 +174,17 @@ class Stylizer(System):
         row = int(self.numpy_rng.integers(len(self.pictures) + (len(self.looks) if looks else 0)))
         return (self.files[self.pictures[row]] if row < len(self.pictures) else None), row
 
-    def _look(self) -> int:
-        """Return the row of a random look of the teacher."""
-        return len(self.pictures) + int(self.numpy_rng.integers(len(self.looks)))
-
     def _vector(self, path: Path | None, row: int | None) -> Tensor:
-        """Return the style vector (1, S) with its gradient."""
+        """Return the style vector (1, 64 + 13) with its gradient."""
         vector = torch.zeros(1, self.offsets.table.shape[1], device=self.device)
+        palette = torch.zeros(1, PALETTE, device=self.device)  # a look has none
         if path is not None:
-            vector = vector + self.net.encode_readings(self.style(path).readings.to(self.device))
-        return vector if row is None else vector + self.offsets.table[row]
+            style = self.style(path)
+            vector = vector + self.net.encode_readings(style.readings.to(self.device))
+            palette = style.palette.to(self.device)
+        if row is not None:
+            vector = vector + self.offsets.table[row]
+        return torch.cat([vector, palette], dim=1)
 
     def _standardise_readings(self) -> None:
         """Give the encoder readings of zero mean and unit variance over the curated styles and some paintings."""
@@ -206,9 +205,9 @@ class Stylizer(System):
                 factor = ROWS if name == "offsets" else 1.0
                 group["lr"] = factor * config.learning_rate * min(1.0, 4 * (1 - progress) + 0.02)
         lesson = self.images < config.lessons
-        rehearse = bool(not lesson and self.looks and self.numpy_rng.random() < config.rehearsal)
+        rehearse = bool(not lesson and self.teacher and self.numpy_rng.random() < config.rehearsal)
         with self.autocast():
-            loss, told = self._lesson(looks_only=rehearse) if lesson or rehearse else self._practice()
+            loss, told = self._lesson() if lesson or rehearse else self._practice()
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -221,12 +220,9 @@ class Stylizer(System):
             ema_update(average, self.networks[name], decay)
         return numbers(told)
 
-    def _lesson(self, *, looks_only: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _lesson(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Every photo in a style of its own; the teacher's pixels, and sharpness and texture in a quarter of them."""
-        chosen = [
-            (None, self._look()) if looks_only else self._choose(self.config.arbitrary, looks=True)
-            for _ in range(self.config.batch)
-        ]
+        chosen = [self._choose(self.config.arbitrary, looks=True) for _ in range(self.config.batch)]
         corners = self.numpy_rng.integers(SIDE - self.config.size + 1, size=(self.config.batch, 2)).tolist()
         vectors = torch.cat([self._vector(path, row) for path, row in chosen])
         with ThreadPoolExecutor(2) as pool:  # the teacher's networks leave Python's lock alone
@@ -235,8 +231,9 @@ class Stylizer(System):
             torch.cat(half).to(self.device, memory_format=torch.channels_last) for half in zip(*pairs, strict=True)
         )
         painted = self.net.paint_freely(photo, vectors)
+        target = recolour(target, vectors[:, -PALETTE:].detach()).clamp(0, 1)
         told = {"copy": (painted - target).abs().mean()}
-        seen, original = self._view(painted, target, fine=True)
+        seen, original = self._quarter(painted, target)
         with torch.no_grad():
             wanted = self.vgg(original, until=TEXTURE_TAPS[-1])
         found = self.vgg(seen, until=TEXTURE_TAPS[-1])
@@ -266,18 +263,15 @@ class Stylizer(System):
         """All photos in one style, judged by perceptual losses."""
         config = self.config
         photos = self._crops().to(self.device)
-        fine = bool(self.numpy_rng.random() < 0.5)
-        path, row = self._choose(0.0 if fine else 2 * config.arbitrary, looks=False)
+        path, row = self._choose(config.arbitrary, looks=False)
         assert path is not None
-        chosen = self.style(path, fine=fine)
-        painted = self.net.paint_freely(photos, self._vector(path, row).expand(config.batch, -1))
-        seen, original = self._view(painted, photos, fine)
-        taps = self.vgg(seen)
-        with torch.no_grad():
-            target = self.vgg(original)[CONTENT_TAP]
-        found = {tap: losses.moments(taps[tap]) for tap in STYLE_TAPS}
-        wanted = chosen.fine if fine else chosen.coarse
+        wanted = self.style(path).moments
         assert wanted is not None
+        painted = self.net.paint_freely(photos, self._vector(path, row).expand(config.batch, -1))
+        taps = self.vgg(painted)
+        with torch.no_grad():
+            target = self.vgg(photos)[CONTENT_TAP]
+        found = {tap: losses.moments(taps[tap]) for tap in STYLE_TAPS}
         told = {
             "content": losses.content_loss(taps[CONTENT_TAP], target).mean(),
             "style": losses.style_loss(found, wanted),
@@ -300,13 +294,12 @@ class Stylizer(System):
             crops.append(crop.flip(3) if self.numpy_rng.random() < 0.5 else crop)
         return torch.cat(crops).to(memory_format=torch.channels_last)
 
-    def _view(self, painted: Tensor, photos: Tensor, fine: bool) -> tuple[Tensor, Tensor]:
-        if not fine:
-            return F.avg_pool2d(painted, 2), F.avg_pool2d(photos, 2)
-        view = self.config.size // 2
-        top, left = self.numpy_rng.integers(self.config.size - view + 1, size=2)
-        window = (..., slice(top, top + view), slice(left, left + view))
-        return painted[window], photos[window]
+    def _quarter(self, painted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same random quarter of both."""
+        side = self.config.size // 2
+        top, left = self.numpy_rng.integers(self.config.size - side + 1, size=2)
+        window = (..., slice(top, top + side), slice(left, left + side))
+        return painted[window], target[window]
 
     # Showing and releasing
 
@@ -315,9 +308,11 @@ class Stylizer(System):
         """Return the averaged networks' vectors (N, S) of the curated styles and the teacher's looks."""
         average, offsets = self.averages["G"], self.averages["offsets"]
         assert isinstance(average, StyleNet) and isinstance(offsets, Offsets)
-        table = offsets.table.clone()
-        readings = torch.cat([self.style(self.files[name]).readings for name in self.pictures])
-        table[: len(self.pictures)] += average.encode_readings(readings.to(self.device))
+        table = torch.cat([offsets.table, offsets.table.new_zeros(len(offsets.table), PALETTE)], dim=1)
+        styles = [self.style(self.files[name]) for name in self.pictures]
+        readings = torch.cat([style.readings for style in styles]).to(self.device)
+        palettes = torch.cat([style.palette for style in styles]).to(self.device)
+        table[: len(styles)] += torch.cat([average.encode_readings(readings), palettes], dim=1)
         return table
 
     @torch.no_grad()
@@ -327,8 +322,7 @@ class Stylizer(System):
         table = self.style_table()[::3]
         if self.paintings:
             strangers = [self.paintings[i * len(self.paintings) // 5] for i in (1, 3)]
-            readings = torch.cat([self.style(path).readings for path in strangers])
-            table = torch.cat([table, net.encode_readings(readings.to(self.device))])  # type: ignore[operator]
+            table = torch.cat([table, *(self._stranger(path) for path in strangers)])
         rows = []
         for row in np.linspace(0, len(self.photos) - 1, 5).astype(int):
             photo = self.photos.batch(np.array([row])).to(memory_format=torch.channels_last)
@@ -336,6 +330,12 @@ class Stylizer(System):
                 painted = torch.cat([net(photo, style[None]) for style in table])
             rows.append(torch.cat([photo, painted.float()]).permute(2, 0, 3, 1).flatten(1, 2))  # (H, N*W, 3)
         return torch.cat(rows).mul(255).round().byte().numpy()
+
+    def _stranger(self, path: Path) -> Tensor:
+        """Return the style vector (1, 64 + 13) of a picture as a member would bring it."""
+        net, style = self.averages["G"], self.style(path)
+        assert isinstance(net, StyleNet)
+        return torch.cat([net.encode_readings(style.readings.to(self.device)), style.palette.to(self.device)], dim=1)
 
     def described(self) -> list[dict[str, str]]:
         """Return name, title and artist of every row of the style table."""
@@ -352,7 +352,7 @@ class Stylizer(System):
         own = self.style_table()
         for row, style in enumerate(self.described()):
             if style["name"] in known:
-                change = given[known[style["name"]]].float() - own[row]
+                change = (given[known[style["name"]]].float() - own[row])[:-PALETTE]
                 for holder in (self.offsets, self.averages["offsets"]):
                     assert isinstance(holder, Offsets)
                     holder.table.data[row] += change

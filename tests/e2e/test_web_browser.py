@@ -98,7 +98,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     stylizer = {"styles": 4, "style_dim": 8, "widths": [8, 12, 16], "blocks": 1}
     net = nets.create("stylenet", **stylizer)
-    net.style_table.copy_(torch.randn(4, 8))  # type: ignore[operator]
+    net.style_table[:, :8] = torch.randn(4, 8)  # type: ignore[index]
     styles = [{"name": name, "title": name.title(), "artist": "Nobody"} for name in ("waves", "dots", "fog", "embers")]
     checkpoints.save(card("stylizer", "stylenet", stylizer) | {"styles": styles}, net, root=root)
     painter = {"genres": 3, "resolution": 32, "z_dim": 16, "embedding": 8, "width": 0.1}

@@ -11,6 +11,7 @@ from drawn import photo_bytes
 from torch import nn
 
 from engine import checkpoints, nets
+from engine.nets.stylenet import palette_of
 
 GENRES = ["flower-painting", "landscape", "portrait"]
 STYLES = [{"name": "waves", "title": "Waves"}, {"name": "dots", "title": "Dots", "movement": "pointillism"}]
@@ -34,7 +35,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     stylizer = {"styles": 2, "style_dim": 8, "widths": [8, 12, 16], "blocks": 1}
     style_net = shaken(nets.create("stylenet", **stylizer))
-    style_net.style_table.copy_(torch.randn(2, 8))
+    style_net.style_table.copy_(torch.cat([torch.randn(2, 8), palette_of(torch.rand(2, 3, 8, 8))], dim=1))
     checkpoints.save(
         _fields("tiny-stylizer", "stylizer", "stylenet", stylizer) | {"styles": STYLES}, style_net, root=root
     )

@@ -6,7 +6,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.nets.stylenet import ENOUGH, EPS, Transformer, blur, convolve_twice_as_large, measure
+from engine.nets.stylenet import (
+    ENOUGH,
+    EPS,
+    Statistics,
+    Transformer,
+    blur,
+    colours_of,
+    convolve_twice_as_large,
+    measure,
+    palette_of,
+    recolour,
+)
 
 
 @pytest.mark.parametrize("size", [(2, 2), (3, 5), (16, 9)])
@@ -54,3 +65,45 @@ def test_the_whole_network_is_the_plain_one_up_to_rounding() -> None:
 
     with torch.no_grad():
         torch.testing.assert_close(net(photo, style), plain(), rtol=1e-4, atol=1e-4)
+
+
+def coloured(seed: int, *, spread: float = 0.2) -> torch.Tensor:
+    """Return a picture whose channels go together, as those of pictures do."""
+    rng = torch.Generator().manual_seed(seed)
+    mix = torch.randn(3, 3, generator=rng) * spread + spread
+    return 0.5 + torch.einsum("cd,bdhw->bchw", mix, torch.randn(1, 3, 48, 48, generator=rng))
+
+
+def test_a_recoloured_painting_has_mean_and_covariance_of_the_palette() -> None:
+    painting, style = coloured(1), coloured(2)
+    found, wanted = colours_of(recolour(painting, palette_of(style))), colours_of(style)
+    torch.testing.assert_close(found, wanted, atol=3e-3, rtol=2e-2)
+
+
+def test_what_was_darker_stays_darker() -> None:
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    painting = coloured(1)
+    before, after = ((x[0] * weights).sum(0).flatten() for x in (painting, recolour(painting, palette_of(coloured(2)))))
+    assert after[before.argsort()].diff().min() > -1e-4
+
+
+def test_a_grey_painting_is_not_blown_up_into_coloured_noise() -> None:
+    grey = 0.5 + 0.2 * torch.randn(1, 1, 48, 48).expand(1, 3, 48, 48) + 0.001 * torch.randn(1, 3, 48, 48)
+    vivid = palette_of(coloured(2, spread=0.5))
+    (mean, covariance), (_, given) = colours_of(recolour(grey, vivid)), colours_of(coloured(2, spread=0.5))
+    assert mean.isfinite().all() and covariance.diagonal(dim1=1, dim2=2).sum() <= given.diagonal(dim1=1, dim2=2).sum()
+
+
+def test_a_style_without_a_picture_leaves_the_colours_alone_and_half_of_one_moves_them_half_the_way() -> None:
+    painting, palette = coloured(1), palette_of(coloured(2))
+    none = torch.zeros_like(palette)
+    assert recolour(painting, none).equal(painting)
+    half = recolour(painting, (palette + none) / 2)
+    torch.testing.assert_close(half, (painting + recolour(painting, palette)) / 2, atol=1e-4, rtol=1e-3)
+
+
+def test_a_tile_gets_the_colours_that_the_whole_was_measured_for() -> None:
+    painting, palette, statistics = coloured(1), palette_of(coloured(2)), Statistics()
+    whole = recolour(painting, palette, statistics)
+    tile = recolour(painting[..., :16], palette, statistics.rewind())
+    torch.testing.assert_close(tile, whole[..., :16])

@@ -62,8 +62,7 @@ def random_features(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(module, "load_vgg", vgg)
         if hasattr(module, "load_lite"):
             monkeypatch.setattr(module, "load_lite", lite)
-    for name, value in {"COARSE": 48, "FINE": 64}.items():
-        monkeypatch.setattr(f"engine.train.stylizer.{name}", value)
+    monkeypatch.setattr("engine.train.stylizer.FORMS", 64)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from tiny_systems import FALLS, TINY, tiny
 import engine
 from engine import checkpoints, nets
 from engine.errors import BrokenModel, InvalidRequest, UnknownName
+from engine.nets.stylenet import palette_of
 from engine.train.cut import Cut, brush_of
 from engine.train.initial import read_initial
 from engine.train.run import TrainingDiverged, code_version, train
@@ -398,7 +399,7 @@ def test_a_brush_taken_from_a_stylizer_paints_as_it_does() -> None:
     for parameter in stylizer.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     brush = nets.create("brush", **config)
-    style, photo = torch.randn(1, 5), torch.rand(1, 3, 32, 32)
+    style, photo = torch.cat([torch.randn(1, 5), palette_of(torch.rand(1, 3, 8, 8))], dim=1), torch.rand(1, 3, 32, 32)
     brush.load_state_dict(brush_of(stylizer.state_dict(), style[0]))
     torch.testing.assert_close(brush(photo), stylizer(photo, style))
 
