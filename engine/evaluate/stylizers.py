@@ -44,8 +44,8 @@ def evaluate_stylizer(
     Raises:
         InvalidRequest: ``data`` lacks one of the two folders.
     """
-    originals = [square(path, size) for path in evenly(data / "photos", photos)]
-    pictures = evenly(data / "styles", styles)
+    originals = [square(path, size) for path in evenly(_pictures(data / "photos"), photos)]
+    pictures = evenly(_pictures(data / "styles"), styles)
     eyes = eyes or load_eyes()
     cells: list[Pixels] = []
     rows: list[dict[str, Any]] = []
@@ -83,10 +83,14 @@ def _means(rows: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
     return {key: round(float(np.mean([row[key] for row in mine])), 4) for key in ("style_distance", "content_distance")}
 
 
-def evenly(root: Path, count: int) -> list[Path]:
+def _pictures(root: Path) -> list[Path]:
     if not root.is_dir():
         raise InvalidRequest(f"There is no folder {root}; a stylizer is measured on DIR/photos and DIR/styles.")
-    paths = find_pictures(root)
+    return find_pictures(root)
+
+
+def evenly(paths: Sequence[Path], count: int) -> list[Path]:
+    """Return ``count`` of ``paths``, or all if there are fewer, in equal steps from the first to the last."""
     return [paths[int(row)] for row in np.linspace(0, len(paths) - 1, min(count, len(paths)))]
 
 

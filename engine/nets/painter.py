@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from engine.nets import register
 from engine.nets.efficientnet import LiteFeatures
+from engine.nets.enlarge import reach_of
 
 SMALLEST = 64  # px, of the smallest painter that others grow from
 WIDTHS = {4: 256, 8: 256, 16: 160, 32: 96, 64: 48, 128: 32, 256: 16}  # resolution -> channels
@@ -35,14 +36,8 @@ class ConditionalBatchNorm(nn.Module):
 
 
 def convolve_twice_as_large(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Enlarge x (B, C, H, W) twice (nearest), then apply the 3x3 ``conv``: (B, O, 2H, 2W).
-
-    In one step, and with 4/9 of the multiplications: a place reaches 4x4 places of the result, each by the sum of the
-    weights that see one of its four copies.
-    """
-    spread = conv.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
-    reach = torch.einsum("yi,xj,ocij->coyx", spread, spread, conv.weight)
-    return F.conv_transpose2d(x, reach, conv.bias, stride=2, padding=1)
+    """Enlarge x (B, C, H, W) twice (nearest), then apply the 3x3 ``conv``, zero padded: (B, O, 2H, 2W)."""
+    return F.conv_transpose2d(x, reach_of(conv.weight), conv.bias, stride=2, padding=1)
 
 
 class GeneratorBlock(nn.Module):

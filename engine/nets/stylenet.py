@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.nets import register
+from engine.nets.enlarge import reach_of
 from engine.nets.normalise import Normalise
 from engine.nets.vgg import VGGFeatures, channel_statistics
 
@@ -113,14 +114,8 @@ def frame(x: Tensor, mode: str) -> Tensor:
 
 
 def convolve_twice_as_large(x: Tensor, weight: Tensor) -> Tensor:
-    """Enlarge x (B, C, H, W) twice (nearest), reflect pad, convolve with ``weight`` (O, C, 3, 3): (B, O, 2H, 2W).
-
-    In one step: every place of x reaches 4x4 places of the result, by the sums of the weights that see its four copies.
-    That is 4/9 of the multiplications, and nothing large but the result.
-    """
-    spread = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
-    reach = torch.einsum("yi,xj,ocij->coyx", spread, spread, weight)
-    return F.conv_transpose2d(frame(x, "replicate"), reach, stride=2, padding=3)
+    """Enlarge x (B, C, H, W) twice (nearest), reflect pad, convolve with ``weight`` (O, C, 3, 3): (B, O, 2H, 2W)."""
+    return F.conv_transpose2d(frame(x, "replicate"), reach_of(weight), stride=2, padding=3)
 
 
 class InstanceNorm(nn.Module):

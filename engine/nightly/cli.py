@@ -68,7 +68,7 @@ def finetune(
         tell_json(night.to_json())
         return
     for check in night.checks:
-        tell(f"{'  ' if check.passed else 'x '}{check.name}: {check.value:.4g}, {check.limit}")
+        tell(f"{'  ' if check.passed else 'x '}{check}")
     tell(f"{night.state}: {night.why}")
     if night.candidate:
         tell(f"The candidate is in {night.candidate}.")

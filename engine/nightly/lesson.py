@@ -201,7 +201,6 @@ def teach(
     average = copy.deepcopy(G).requires_grad_(False)
     torch_rng = torch.Generator().manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-
     tone = Tone(stream, rng)
 
     # Learn.
@@ -220,10 +219,11 @@ def teach(
             with torch.no_grad():
                 real_maps = D.look(augment(real))
             fake_maps = D.look(augment(leaf))
+            fake_mixed = D.projector(fake_maps)
 
             # D learns.
             on_real = D.judge(real_maps, genre)
-            on_fake = D.judge([m.detach() for m in fake_maps], genre)
+            on_fake = D.judge_mixed([m.detach() for m in fake_mixed], genre)
         loss_d = torch.stack(
             [losses.hinge_discriminator(r.float(), f.float()) for r, f in zip(on_real, on_fake, strict=True)]
         ).mean()
@@ -235,7 +235,9 @@ def teach(
         # G learns: its loss is followed back to the picture, the reward joins there with a bounded share.
         if steps >= config.warm_up * config.steps:
             with _precision():
-                adversarial = torch.stack([losses.hinge_generator(f.float()) for f in D.judge(fake_maps, genre)]).mean()
+                adversarial = torch.stack(
+                    [losses.hinge_generator(f.float()) for f in D.judge_mixed(fake_mixed, genre)]
+                ).mean()
                 with torch.no_grad():
                     before = D.look(augment(G0(z, genre)))
             far = relative_distance(fake_maps, before)

@@ -188,22 +188,22 @@ def _hold(
         candidate = part_of_the_way(champion.net, taught.net, share)
         checks = judging.judge(candidate)
         figures["share"] = share
-        figures["tried"][str(share)] = [f"{c.name}: {c.value:.4g}, {c.limit}" for c in checks if not c.passed]
+        figures["tried"][str(share)] = [str(check) for check in checks if not check.passed]
         if all(check.passed for check in checks):
             break
     tell(1.0)
     if checks[0].passed:  # the weights are numbers
         show(champion, candidate, out)
     if failed := [check for check in checks if not check.passed]:
-        first = failed[0]
-        return Night("refused", f"{first.name}: {first.value:.4g}, {first.limit} is allowed.", figures, checks)
+        return Night("refused", f"{failed[0]} is allowed.", figures, checks)
     fields = dict(champion.card.fields) | {
         "name": name, "base": base.card.name, "parent": champion.card.name, "votes_sha256": ballot.digest(),
         "night": figures | {"gate": [check.to_json() for check in checks]},
     }  # fmt: skip
+    liked = None
     if taste is not None:
+        liked = taste.tensors()
         fields["defaults"] = dict(fields.get("defaults") or {}) | {"best_of": BEST_OF}
-    liked = taste.tensors() if taste is not None else None
     card = checkpoints.save(fields, candidate, taught.discriminator, taste=liked, root=out)
     return Night("candidate", "It passed the gate.", figures, checks, card.folder)
 

@@ -176,15 +176,18 @@ class Stylizer(System):
 
     def _vector(self, path: Path | None, row: int | None) -> Tensor:
         """Return the style vector (1, 64 + 13) with its gradient."""
-        vector = torch.zeros(1, self.offsets.table.shape[1], device=self.device)
-        palette = torch.zeros(1, PALETTE, device=self.device)  # a look has none
-        if path is not None:
-            style = self.style(path)
-            vector = vector + self.net.encode_readings(style.readings.to(self.device))
-            palette = style.palette.to(self.device)
-        if row is not None:
-            vector = vector + self.offsets.table[row]
-        return torch.cat([vector, palette], dim=1)
+        if path is None:  # a look has no palette
+            vector = torch.zeros(1, self.net.style_table.shape[1], device=self.device)
+        else:
+            vector = self._vectors(self.net, [path])
+        return vector if row is None else vector + F.pad(self.offsets.table[row], (0, PALETTE))
+
+    def _vectors(self, net: StyleNet, paths: list[Path]) -> Tensor:
+        """Return the style vectors (N, 64 + 13) of pictures as a member would bring them."""
+        styles = [self.style(path) for path in paths]
+        readings = torch.cat([style.readings for style in styles]).to(self.device)
+        palettes = torch.cat([style.palette for style in styles]).to(self.device)
+        return torch.cat([net.encode_readings(readings), palettes], dim=1)
 
     def _standardise_readings(self) -> None:
         """Give the encoder readings of zero mean and unit variance over the curated styles and some paintings."""
@@ -308,21 +311,19 @@ class Stylizer(System):
         """Return the averaged networks' vectors (N, S) of the curated styles and the teacher's looks."""
         average, offsets = self.averages["G"], self.averages["offsets"]
         assert isinstance(average, StyleNet) and isinstance(offsets, Offsets)
-        table = torch.cat([offsets.table, offsets.table.new_zeros(len(offsets.table), PALETTE)], dim=1)
-        styles = [self.style(self.files[name]) for name in self.pictures]
-        readings = torch.cat([style.readings for style in styles]).to(self.device)
-        palettes = torch.cat([style.palette for style in styles]).to(self.device)
-        table[: len(styles)] += torch.cat([average.encode_readings(readings), palettes], dim=1)
+        table = F.pad(offsets.table, (0, PALETTE))
+        table[: len(self.pictures)] += self._vectors(average, [self.files[name] for name in self.pictures])
         return table
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
         """Rows: photos; columns: the photo, every third style, two paintings as arbitrary styles."""
         net = self.averages["G"]
+        assert isinstance(net, StyleNet)
         table = self.style_table()[::3]
         if self.paintings:
             strangers = [self.paintings[i * len(self.paintings) // 5] for i in (1, 3)]
-            table = torch.cat([table, *(self._stranger(path) for path in strangers)])
+            table = torch.cat([table, self._vectors(net, strangers)])
         rows = []
         for row in np.linspace(0, len(self.photos) - 1, 5).astype(int):
             photo = self.photos.batch(np.array([row])).to(memory_format=torch.channels_last)
@@ -330,12 +331,6 @@ class Stylizer(System):
                 painted = torch.cat([net(photo, style[None]) for style in table])
             rows.append(torch.cat([photo, painted.float()]).permute(2, 0, 3, 1).flatten(1, 2))  # (H, N*W, 3)
         return torch.cat(rows).mul(255).round().byte().numpy()
-
-    def _stranger(self, path: Path) -> Tensor:
-        """Return the style vector (1, 64 + 13) of a picture as a member would bring it."""
-        net, style = self.averages["G"], self.style(path)
-        assert isinstance(net, StyleNet)
-        return torch.cat([net.encode_readings(style.readings.to(self.device)), style.palette.to(self.device)], dim=1)
 
     def described(self) -> list[dict[str, str]]:
         """Return name, title and artist of every row of the style table."""
