@@ -23,6 +23,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +42,7 @@ HOME = ".lessons"  # in the first models folder
 KEPT = 8  # folders of lessons that ended
 QUIET = 5.0  # seconds without a job until a lesson goes on
 GRACE = 5.0  # seconds from SIGTERM to SIGKILL
+STOPPED = (-signal.SIGTERM, 130)  # a process asked to stop; our command line leaves with 130
 DIARY, OUTCOME, PLAN, VOTES, PAUSE = "night.json", "outcome.json", "plan.json", "votes.jsonl", "pause"
 COMMAND = (sys.executable, "-m", "engine", "finetune")
 
@@ -141,6 +143,9 @@ class Lessons:
         try:
             await self._listen(process)
             status = await process.wait()
+            if status in STOPPED:  # no fault of its own: interrupted, to be begun anew
+                log.info("the lesson %s was stopped", plan.name)
+                return
             if not (folder / DIARY).exists():
                 words = self._last_words or "it left no last words"
                 died = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"

@@ -23,8 +23,12 @@ from engine.evaluate.metrics import Scale
 from engine.evaluate.painters import Latents, batches, paint
 from engine.evaluate.spaces import Space
 from engine.nightly.lesson import drift
-from engine.nightly.looks import Looks
+from engine.nightly.looks import Look
 from engine.nightly.taste import Taste
+
+LIKED = "taste of other voters, sure gain"
+NEARER = "surely nearer to the paintings in one space"  # asked where there is no taste
+GAINS = (LIKED, NEARER)  # what a night is held for; all other checks ask what it cost
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Evidence:
     latents: Latents
     spaces: Sequence[Space]
     known: Tensor | None = None  # uint8 (M, 3, S, S), what the lesson showed, to look for copies of
-    looks: Looks | None = None
+    looks: Look | None = None
     taste: Taste | None = None  # of voters the lesson did not hear
 
 
@@ -124,7 +128,7 @@ class Gate:
         if evidence.taste is not None and evidence.looks is not None:
             checks.append(taste_gain(painted, self._painted["champion"], evidence.taste, evidence.looks))
         else:
-            checks.append(Check("surely nearer to the paintings in one space", min(gains), "below 0", min(gains) < 0))
+            checks.append(Check(NEARER, min(gains), "below 0", min(gains) < 0))
         checks.append(_latency(candidate, self._champion.net, evidence.latents, config))
         return checks
 
@@ -254,7 +258,7 @@ class Room:
         return self._look(self._evidence.known)
 
 
-def taste_gain(candidate: Tensor, champion: Tensor, taste: Taste, looks: Looks) -> Check:
+def taste_gain(candidate: Tensor, champion: Tensor, taste: Taste, looks: Look) -> Check:
     """Check that voters the lesson did not hear would surely like it better: paired by latent, 95 % bootstrap."""
     with torch.inference_mode():
         ours, theirs = (
@@ -262,7 +266,7 @@ def taste_gain(candidate: Tensor, champion: Tensor, taste: Taste, looks: Looks) 
         )
     gain = (ours - theirs).numpy()
     found = metrics.bootstrap(lambda rows: float(gain[rows].mean()), len(gain))
-    return Check("taste of other voters, sure gain", found.low, "above 0", found.low > 0)
+    return Check(LIKED, found.low, "above 0", found.low > 0)
 
 
 def _latency(candidate: nn.Module, champion: nn.Module, latents: Latents, config: GateConfig) -> Check:

@@ -26,7 +26,7 @@ from engine.checkpoints import Model
 from engine.errors import BrokenModel, GanvasError
 from engine.evaluate.painters import Paintings, draw_latents, paint
 from engine.nets.painter import Painter, ProjectedDiscriminator
-from engine.nightly.looks import Looks
+from engine.nightly.looks import Look
 from engine.nightly.taste import Taste, replay_weights
 from engine.train.augment import Augmentation
 from engine.train.state import ema_update
@@ -110,7 +110,7 @@ def _fair(pixels: NDArray[np.uint8], rows: NDArray[np.int64], labels: NDArray[np
     return Stream(pixels, rows, labels, odds / odds.sum())
 
 
-def with_taste(stream: Stream, taste: Taste, looks: Looks) -> tuple[Stream, float]:
+def with_taste(stream: Stream, taste: Taste, looks: Look) -> tuple[Stream, float]:
     """Return the stream with liked paintings drawn oftener, and the 90 % quantile of the taste on it.
 
     Scores are compared within a genre only.
@@ -162,7 +162,7 @@ def teach(
     config: LessonConfig,
     *,
     taste: Taste | None = None,
-    looks: Looks | None = None,
+    looks: Look | None = None,
     ceiling: float = 0.0,
     tell: Callable[[float], None] = lambda share: None,
     paused: Path | None = None,

@@ -5,12 +5,16 @@ All of it is differentiable, so that a painter can be told which way a picture w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.evaluate.spaces import seen
 from engine.train.system import has_bf16
+
+Look = Callable[[Tensor], Tensor]  # pictures (B, 3, H, W) in [0, 1] -> features (B, F)
 
 HAND = ("brightness", "contrast", "warmth", "greenness", "saturation", "saturation spread", "colourfulness", "edges",
         "fine detail", "asymmetry", "light in the middle", "light above")  # fmt: skip

@@ -1,7 +1,7 @@
 """One night: votes -> taste -> lesson -> gate -> a candidate, or the reason why there is none.
 
-A night ends in one of three states.  "rested": nothing was learned, because the votes say nothing sure.  "refused": the
-gate found the candidate wanting.  "candidate": a model folder that may be tried on people.
+A night ends in one of three states.  "rested": nothing was learned, because the votes say nothing sure, or nothing sure
+was gained.  "refused": the gate found the candidate wanting.  "candidate": a model folder that may be tried on people.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from engine.media import encode_still, grid
 from engine.nightly import gate, lesson
 from engine.nightly.gate import Check, Evidence, GateConfig
 from engine.nightly.lesson import LessonConfig, LessonFailed, Stream
-from engine.nightly.looks import Looks
+from engine.nightly.looks import Look
 from engine.nightly.taste import fit, trust, unheard
 from engine.nightly.votes import Ballot, Pair, Work, pairs
 
@@ -60,7 +60,7 @@ class NightConfig:
 class Judges:
     """Who looks: the taste's features, and the gate's spaces."""
 
-    looks: Looks
+    looks: Look
     spaces: Sequence[Space]
 
 
@@ -184,18 +184,24 @@ def _hold(
         limits = replace(limits, kid_noise=max(limits.kid_noise, limits.samples_noise))
     judging = gate.Gate(champion, base, evidence, limits, learning=learning)
     figures["tried"] = {}
+    too_far: Check | None = None
     for share in SHARES:
         candidate = part_of_the_way(champion.net, taught.net, share)
         checks = judging.judge(candidate)
         figures["share"] = share
-        figures["tried"][str(share)] = [str(check) for check in checks if not check.passed]
-        if all(check.passed for check in checks):
+        failed = [check for check in checks if not check.passed]
+        figures["tried"][str(share)] = [str(check) for check in failed]
+        costs = [check for check in failed if check.name not in gate.GAINS]
+        if not costs:  # it passed, or gained nothing: then a smaller share gains nothing either
             break
+        too_far = too_far or costs[0]
     tell(1.0)
     if checks[0].passed:  # the weights are numbers
         show(champion, candidate, out)
-    if failed := [check for check in checks if not check.passed]:
-        return Night("refused", f"{failed[0]} is allowed.", figures, checks)
+    if failed and too_far:
+        return Night("refused", f"{too_far} is allowed.", figures, checks)
+    if failed:
+        return Night("rested", f"The lesson gained nothing sure: {failed[0]} is wanted.", figures, checks)
     fields = dict(champion.card.fields) | {
         "name": name, "base": base.card.name, "parent": champion.card.name, "votes_sha256": ballot.digest(),
         "night": figures | {"gate": [check.to_json() for check in checks]},
@@ -258,7 +264,7 @@ def show(champion: Model, candidate: nn.Module, out: Path) -> None:
 
 
 @torch.inference_mode()
-def look_at(ballot: Ballot, champion: Model, looks: Looks) -> dict[str, Tensor]:
+def look_at(ballot: Ballot, champion: Model, looks: Look) -> dict[str, Tensor]:
     """Return the features (F,) of every work that can still be seen.
 
     A painting of a painter that is here is painted again as it came from the generator; the features then are those

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from engine.errors import InvalidRequest, UnknownName
 from engine.evaluate import metrics
 from engine.evaluate.metrics import Scale
 from engine.evaluate.painters import Latents, batches, draw_latents, paint
-from engine.nightly.looks import HAND, hand_features
+from engine.nightly.looks import HAND, Look, hand_features
 from engine.nightly.night import Judges, NightConfig, base_of, gather, hold_night
 from engine.nightly.votes import collect
 
@@ -33,6 +35,7 @@ TURNOUT = 0.5  # share of the works on which a voter votes
 DECIDED = 2.5  # how surely a voter tells good from bad, in spreads of the taste
 PSI = 0.8
 COMPARED = 400  # latents on which painters are compared
+REMEMBERED = 3000  # batches, of each frozen network
 
 
 def find_taste(text: str) -> Utility:
@@ -119,6 +122,7 @@ def simulate(
     """
     if out.exists() and any(out.iterdir()):
         raise InvalidRequest(f"{str(out)!r} is not empty; choose a new folder.")
+    judges = remembering(judges)
     base = base_of(painter)
     material = gather(base, paintings, cache, config.anchors)
     latents = draw_latents(COMPARED, int(base.net.z_dim), torch.as_tensor(material.stream.labels), seed=7)  # type: ignore[arg-type]
@@ -143,6 +147,32 @@ def simulate(
         write_atomic(out / "simulation.json", (json.dumps(report, indent=2) + "\n").encode())
         write_atomic(out / "chart.svg", chart(told).encode())
     return report
+
+
+class Remembered:
+    """A frozen network that looks at the same pictures once: nights show paintings and base release again and again."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._seen: OrderedDict[bytes, Tensor] = OrderedDict()  # batches, those of long ago first
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Return what ``look`` returns for pictures (B, 3, H, W)."""
+        if pictures.requires_grad:
+            return self._look(pictures)
+        key = hashlib.blake2b(pictures.numpy().tobytes(), digest_size=16).digest()
+        if key not in self._seen:
+            self._seen[key] = self._look(pictures)
+            if len(self._seen) > REMEMBERED:
+                self._seen.popitem(last=False)
+        self._seen.move_to_end(key)
+        return self._seen[key]
+
+
+def remembering(judges: Judges) -> Judges:
+    """Return judges that see the same and look once; measured: half of a simulated night was looking again."""
+    spaces = tuple(replace(space, look=Remembered(space.look)) for space in judges.spaces)
+    return Judges(Remembered(judges.looks), spaces)
 
 
 def exhibit(painter: Model, folder: Path, root: Path, seed: int) -> tuple[list[dict[str, Any]], Tensor]:

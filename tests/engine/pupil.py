@@ -41,6 +41,8 @@ def main() -> int:
             if not Path(detail).exists():
                 Path(detail).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+        case "stopped":  # as the command line is by SIGTERM
+            return 130
         case "mistake":
             say("The weights of EfficientNet-Lite1 are not installed.")
             return 2

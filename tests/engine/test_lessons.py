@@ -137,6 +137,20 @@ async def test_a_lesson_stands_still_while_people_are_served(
     assert (await over(engine)).state == "candidate"
 
 
+async def test_a_lesson_that_is_asked_to_stop_is_interrupted_and_can_be_begun_again(
+    engine: Engine, home: Path, tmp_path: Path
+) -> None:
+    await engine.begin_lesson(PLAN, votes(f"wait:{tmp_path / 'never'}"))
+    await until(engine, PLAN.name, lambda status: status.share)
+    # A house that stops sends this to all its processes, and the engine may look at the lesson before at its own.
+    os.kill(int((home / ".lessons" / PLAN.name / "pid").read_text()), signal.SIGTERM)
+    assert (await over(engine)).state == "interrupted"
+    await engine.begin_lesson(PLAN, votes("stopped"))
+    assert (await over(engine)).state == "interrupted"
+    await engine.begin_lesson(PLAN, votes("refused"))
+    assert (await over(engine)).state == "refused"
+
+
 async def test_a_held_lesson_waits_until_it_may_go_on(engine: Engine, tmp_path: Path) -> None:
     held = LessonPlan(name="held", painter="tiny-painter", held=True)
     assert (await engine.begin_lesson(held, votes(f"wait:{tmp_path / 'go'}"))).waiting
