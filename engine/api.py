@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import UnionType
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from engine.errors import GanvasError, InvalidRequest, UnknownName
 
-PROTOCOL = 1  # bumped whenever client and engine of different releases could misunderstand each other
+PROTOCOL = 2  # bumped whenever client and engine of different releases could misunderstand each other
 
 GENRES = (
     "abstract", "animal-painting", "cityscape", "figurative", "flower-painting", "genre-painting", "landscape",
@@ -37,6 +37,7 @@ ALIASES = {
 STILL_FORMATS = ("png", "webp", "jpeg")
 MOVING_FORMATS = ("gif", "webp", "mp4")
 MAX_SIDE = 4096  # px, of anything made here
+MAX_BYTES = 2**30  # of one picture or animation
 WALL = (1920, 1080)
 
 
@@ -323,13 +324,13 @@ class Output:
         return hashlib.sha256(self.data).hexdigest()
 
     def to_wire(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        """Return plain JSON that says how many bytes ``data`` has; they travel behind it as they are."""
+        return vars(self) | {"data": {"bytes": len(self.data)}}
 
     @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> Output:
+    def from_wire(cls, wire: Mapping[str, Any], data: bytes) -> Output:
         """Invert :meth:`to_wire`."""
-        return cls(**(dict(wire) | {"data": base64.b64decode(wire["data"]["base64"])}))
+        return cls(**(dict(wire) | {"data": data}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,14 +342,30 @@ class Result:
     seconds: dict[str, float] = field(default_factory=dict)  # e.g. decode, network, encode, total
 
     def to_wire(self) -> dict[str, Any]:
-        """Return plain JSON."""
+        """Return plain JSON; the bytes of the outputs travel behind it, in their order."""
         return {"outputs": [o.to_wire() for o in self.outputs], "notes": list(self.notes), "seconds": self.seconds}
 
+    @staticmethod
+    def sizes(wire: Mapping[str, Any]) -> list[int]:
+        """Return how many bytes of each output come behind ``wire``.
+
+        Raises:
+            ValueError: it is no result, or its sizes are none.
+        """
+        try:
+            sizes = [output["data"]["bytes"] for output in wire["outputs"]]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the result lacks {error}") from error
+        for size in sizes:
+            if not isinstance(size, int) or not 0 <= size <= MAX_BYTES:
+                raise ValueError(f"a picture of {size!r} bytes; it must have 0 to {MAX_BYTES}")
+        return sizes
+
     @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> Result:
-        """Invert :meth:`to_wire`."""
+    def from_wire(cls, wire: Mapping[str, Any], pictures: Iterable[bytes]) -> Result:
+        """Invert :meth:`to_wire`; ``pictures`` are what came behind it."""
         return cls(
-            outputs=tuple(Output.from_wire(o) for o in wire["outputs"]),
+            outputs=tuple(map(Output.from_wire, wire["outputs"], pictures)),
             notes=tuple(wire.get("notes", ())),
             seconds=dict(wire.get("seconds", {})),
         )

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 
 from engine.api import PROTOCOL, Appointment, FitRequest, LessonPlan, LessonStatus, Progress, Request, Result
 from engine.errors import (
@@ -328,7 +329,7 @@ class Engine:
         raise _Lost("the answer broke off")
 
     async def _events(self, request: Request, query: dict[str, str]) -> AsyncGenerator[dict[str, Any], None]:
-        """Send ``request`` and yield the lines of JSON that answer it, the result as a :class:`Result`.
+        """Send ``request`` and yield the lines of JSON that answer it, the result as a :class:`Result` with pictures.
 
         Raises:
             _Lost: the connection failed or broke.
@@ -337,18 +338,16 @@ class Engine:
         try:
             async with self._session.post(f"{self._base}/v1/jobs", params=query, data=_form(request)) as answer:
                 await self._check(answer)
-                line: list[bytes] = []
-                async for chunk in answer.content.iter_any():
-                    *ends, rest = chunk.split(b"\n")
-                    for end in ends:
-                        text = b"".join((*line, end))
-                        line.clear()
-                        # The last line, with the pictures, may be many megabytes long; one megabyte takes 5 ms.
-                        yield _read(text) if len(text) < 2**20 else await asyncio.to_thread(_read, text)
-                    line.append(rest)
+                async for line in answer.content:
+                    event = json.loads(line)
+                    if "result" in event:
+                        wire = event["result"]
+                        pictures = [await answer.content.readexactly(size) for size in Result.sizes(wire)]
+                        event["result"] = Result.from_wire(wire, pictures)
+                    yield event
         except GanvasError:
             raise
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, EOFError, OSError, ValueError) as error:
             raise _Lost(str(error) or type(error).__name__) from error
 
     async def _ask(
@@ -386,11 +385,6 @@ class Engine:
                 f"There is no Ganvas engine {self._name}: it answers {answer.status} {answer.reason}."
             ) from None
         raise from_wire(error)
-
-
-def _read(line: bytes) -> dict[str, Any]:
-    event: dict[str, Any] = json.loads(line)
-    return event | {"result": Result.from_wire(event["result"])} if "result" in event else event
 
 
 def _form(request: Request) -> aiohttp.FormData:

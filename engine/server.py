@@ -4,8 +4,10 @@
     POST   /v1/jobs        a request as JSON (`Request.to_wire`), or as a form: the part "request" is that JSON and
                            each further part is the option of its name, as plain bytes.  In the query: `job`, an id of
                            the client's choice; `deadline`, seconds; `alone=1`, never in a batch with other jobs.
-                           Answers lines of JSON: {"progress": ...} as often as it changes and at least every
-                           HEARTBEAT, then {"result": ...} or {"error": ...}.
+                           Answers lines of JSON: {"progress": ...} whenever it changes and at least every HEARTBEAT,
+                           then {"error": ...} or {"result": ...}.  A result says how many bytes each of its outputs
+                           has, {"data": {"bytes": N}}, and behind its line follow just these bytes, one picture after
+                           the other: `| sed '1,/^{"result"/d' > picture.png` keeps them.
     DELETE /v1/jobs/{id}   cancel it; so does hanging up
     GET    /v1/models      the cards of all models
     ...    /v1/lessons     the nightly learning, and /v1/office, who works: see :mod:`engine.lessons`
@@ -236,8 +238,9 @@ class Service:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(job.changed.wait(), HEARTBEAT)
             if isinstance(job.outcome, Result):
-                result = job.outcome
-                await response.write(await asyncio.to_thread(lambda: _line({"result": result.to_wire()})))
+                await response.write(_line({"result": job.outcome.to_wire()}))
+                for output in job.outcome.outputs:
+                    await response.write(output.data)
             else:
                 await response.write(_line({"error": job.outcome.to_wire()}))
             await response.write_eof()

@@ -98,9 +98,9 @@ class FakeEngine:
         await answer.prepare(request)
         cancelled = self._jobs[request.query["job"]] = asyncio.Event()
 
-        async def tell(event: dict[str, Any]) -> None:
+        async def tell(event: dict[str, Any], *pictures: bytes) -> None:
             with contextlib.suppress(ConnectionError):  # the bot has died
-                await answer.write(json.dumps(event).encode() + b"\n")
+                await answer.write(b"".join((json.dumps(event).encode(), b"\n", *pictures)))
 
         try:
             if not isinstance(wanted, FitRequest):
@@ -108,7 +108,7 @@ class FakeEngine:
             result = self._make(wanted)
             if not isinstance(wanted, FitRequest):
                 self.ran.append(wanted)
-            await tell({"result": result.to_wire()})
+            await tell({"result": result.to_wire()}, *(output.data for output in result.outputs))
         except GanvasError as error:
             await tell({"error": error.to_wire()})
         finally:

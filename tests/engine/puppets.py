@@ -68,6 +68,8 @@ class Puppet:
                 return _result(str(os.getpid()).encode(), mates)
             case "big":
                 return _result(bytes(int(detail)), mates)
+            case "several":
+                return _result(b"{}\n", mates, b"", bytes(range(256)), b"last")
         return _result(getattr(request, "photo", b"") or order.encode(), mates)
 
 
@@ -102,6 +104,6 @@ class Understudy(Puppet):
         return self._pipelines.run(requests, progress, cancelled)
 
 
-def _result(data: bytes, mates: int) -> Result:
-    output = Output(data=data, format="png", width=1, height=1, recipe={"mates": mates})
-    return Result(outputs=(output,), seconds={"network": 0.001, "total": 0.002})
+def _result(data: bytes, mates: int, *more: bytes) -> Result:
+    outputs = [Output(data=each, format="png", width=1, height=1, recipe={"mates": mates}) for each in (data, *more)]
+    return Result(outputs=tuple(outputs), seconds={"network": 0.001, "total": 0.002})

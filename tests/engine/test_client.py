@@ -78,7 +78,13 @@ async def test_an_engine_elsewhere_does_the_work(url: str) -> None:
 async def test_a_big_result_arrives_whole(url: str) -> None:
     async with connect(url, TOKEN) as engine:
         result = await engine.run(StylizeRequest(photo=b"", style="big:20000000"))
-        assert len(result.outputs[0].data) == 20_000_000
+        assert result.outputs[0].data == bytes(20_000_000)
+
+
+async def test_each_picture_of_a_result_arrives_as_it_is(url: str) -> None:
+    async with connect(url, TOKEN) as engine:
+        result = await engine.run(StylizeRequest(photo=b"", style="several:"))
+        assert [output.data for output in result.outputs] == [b"{}\n", b"", bytes(range(256)), b"last"]
 
 
 @pytest.mark.parametrize("token", ["wrong", None])
@@ -90,7 +96,7 @@ async def test_a_wrong_token_is_told_at_once(url: str, token: str | None) -> Non
 
 async def test_a_wrong_version_is_told_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.client.PROTOCOL", 99)
-    with pytest.raises(VersionMismatch, match="protocol 1, the client 99"):
+    with pytest.raises(VersionMismatch, match="protocol 2, the client 99"):
         async with connect(url, TOKEN):
             pass
 
@@ -246,6 +252,40 @@ async def test_some_other_service_is_not_taken_for_an_engine() -> None:
             for asked in (engine.run(QUICK), engine.hello(), engine.models()):
                 with pytest.raises(EngineUnavailable):
                     await asked
+    finally:
+        await runner.cleanup()
+
+
+_PICTURE = b'{"result": {"outputs": [{"data": {"bytes": %s}, "format": "png", "width": 1, "height": 1}]}}\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "the answer broke off"),
+        (b'{"progress": {"stage": "work', "Unterminated string"),
+        (_PICTURE % b"9" + b"only eig", "8 bytes read on a total of 9 expected bytes"),
+        (_PICTURE % b"-1", "a picture of -1 bytes"),
+        (_PICTURE % b"1e3", r"a picture of 1000\.0 bytes"),
+        (_PICTURE % b"1073741825", "a picture of 1073741825 bytes; it must have 0 to 1073741824"),
+        (b'{"result": {"outputs": [{"data": {"base64": "cGhvdG8="}}]}}\n', "the result lacks 'bytes'"),
+        (bytes(3_000_000), "Got more than"),
+    ],
+)
+async def test_an_answer_that_is_broken_is_a_lost_engine(answer: bytes, why: str) -> None:
+    async def answers(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=answer)
+
+    app = web.Application()
+    app.router.add_post("/v1/jobs", answers)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with connect(f"http://127.0.0.1:{runner.addresses[0][1]}", TOKEN) as engine:
+            with pytest.raises(EngineUnavailable, match=f"(?s)was lost: .*{why}"):
+                await engine.run(QUICK)
     finally:
         await runner.cleanup()
 
