@@ -7,6 +7,8 @@ the 4x4 layout and, with the genre, the gains of every block.  Discriminator: Pr
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,6 +71,9 @@ class ToRGB(nn.Sequential):
 class Painter(nn.Module):
     """z (B, Z) ~ N(0, 1) and genre weights (B, G) -> paintings (B, 3, R, R) in [0, 1].
 
+    Each genre has its own place among the latents: z is moved to N(``centre``, ``spread``^2), which training fits to
+    where the encoder finds the genre's paintings.  With N(0, 1) for all of them most of z fell where no painting lies.
+
     Args:
         genres: how many genres there are.
         resolution: 64, 128 or 256 px; a larger net starts from a smaller one's tensors of the same names.
@@ -95,11 +100,25 @@ class Painter(nn.Module):
         for to_rgb in list(self.to_rgb.values())[1:]:  # a grown net begins as the smaller one, enlarged
             nn.init.zeros_(to_rgb[2].weight)  # type: ignore[index]
             nn.init.zeros_(to_rgb[2].bias)  # type: ignore[index]
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", torch.zeros(genres, z_dim))
+        self.register_buffer("spread", torch.eye(z_dim).repeat(genres, 1, 1))
+
+    def place(self, z: Tensor, genre: Tensor) -> Tensor:
+        """Return z (B, Z) ~ N(0, 1) moved to where paintings of its genre lie: (B, Z)."""
+        # Products and sums, not matrix products: each row is the same in any batch, and no autocast rounds it.
+        spread = (genre[:, :, None, None] * self.spread).sum(1)
+        return (genre[:, :, None] * self.centre).sum(1) + (spread * z[:, None]).sum(2)
 
     def condition(self, z: Tensor, genre: Tensor, psi: Tensor | None = None) -> Tensor:
         """Return w (B, Z + E).  ``psi`` (B,) in [0, 1] truncates towards the genre's own mean painting, z = 0, not
         towards one mean of all (the conditional truncation of Dobler et al. 2202.11777)."""
-        return torch.cat([z if psi is None else z * psi[:, None], self.embed(genre)], dim=1)
+        return self.condition_placed(self.place(z if psi is None else z * psi[:, None], genre), genre)
+
+    def condition_placed(self, z: Tensor, genre: Tensor) -> Tensor:
+        """Return w (B, Z + E) for z (B, Z) that is where its genre lies, as an encoder's is."""
+        return torch.cat([z, self.embed(genre)], dim=1)
 
     def layout(self, w: Tensor) -> Tensor:
         """Return what is where in paintings: (B, C, 4, 4), from which all else grows."""
@@ -118,6 +137,12 @@ class Painter(nn.Module):
 
     def forward(self, z: Tensor, genre: Tensor, psi: Tensor | None = None) -> Tensor:
         return self.synthesize(self.condition(z, genre, psi))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Let a painter from before there were places have all genres in one, N(0, 1)."""
+        for name in ("centre", "spread"):
+            state_dict.setdefault(prefix + name, getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def example(self, size: int) -> tuple[Tensor, ...]:
         """Return latents and genres; the size is the net's own."""

@@ -4,7 +4,8 @@ A GAN alone, at the tens of thousands of pictures a CPU can show it, gave one la
 docs/decisions.md).  So the generator starts as the decoder of a variational autoencoder (Kingma and Welling 2014) whose
 encoder reads frozen features of the painting: z is tied to layout before the first adversarial step.  Then it becomes a
 VAE-GAN (Larsen et al. 2016, 1512.09300): the projected discriminator judges paintings from the prior and from memory
-alike, and what is drawn from memory is compared with its original in the discriminator's own features.
+alike, and what is drawn from memory is compared with its original in the discriminator's own features.  The prior of
+each genre is the Gaussian that fits its paintings' latents: under N(0, 1) a painter draws where no painting ever lay.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ RELEASED_GENRES = ("abstract", "animal-painting", "cityscape", "flower-painting"
                    "marina", "portrait", "still-life")  # fmt: skip
 
 
+REFIT = 100  # steps after which each genre's prior is fitted anew
+
+
 class PainterConfig(Config):
     """Fields of the painter."""
 
@@ -49,7 +53,7 @@ class PainterConfig(Config):
     learning_rate: float = 2e-4
     memory_rate: float = 1e-3  # learning rate while only drawing from memory
     memory: int = 12_000  # images drawn from memory before the discriminator joins
-    rate: float = 16.0  # nats that z tells of its painting; log(#paintings) is 9, more leaves holes in the prior
+    rate: float = 28.0  # nats that z tells of its painting
     likeness: float = 4.0  # weight of the likeness to the original against the adversarial loss
     fade: tuple[float, float] = (0.1, 0.3)  # shares of the run between which the critic learns of genres
     ema: float = 0.999
@@ -170,15 +174,18 @@ class PainterSystem(System):
         remembered = config.batch if alone else config.batch // 2
 
         # Draw z: from memory, and from the prior.
+        if self.images % (REFIT * config.batch) == 0:
+            self._fit_prior()
         mean, log_variance = self.E(told[:remembered])
         noise = torch.randn(config.batch, self.G.z_dim, generator=self.torch_rng).to(self.device)
-        z = torch.cat([mean + noise[:remembered] * (log_variance / 2).exp(), noise[remembered:]])
+        from_prior = self.G.place(noise[remembered:], genre[remembered:])
+        z = torch.cat([mean + noise[:remembered] * (log_variance / 2).exp(), from_prior])
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
 
         # Paint, and let the frozen features look at both with the same augmentation.
         augment = Augmentation.draw(config.batch, self.torch_rng, device=self.device)
         with self.autocast():
-            fake = self.G(z, genre)
+            fake = self.G.synthesize(self.G.condition_placed(z, genre))
             with torch.no_grad():
                 real_maps = self.D.look(augment(real))
             fake_maps = self.D.look(augment(fake))
@@ -224,6 +231,16 @@ class PainterSystem(System):
         told_losses |= {"likeness": likeness.detach(), "kl": kl.detach()}
         return numbers(told_losses)
 
+    @torch.no_grad()
+    def _fit_prior(self) -> None:
+        """Fit each genre's prior to where its paintings are: the Gaussian of their latents' means and variances."""
+        for label, rows in enumerate(self.rows):
+            mean, log_variance = self.E(self.known[:, torch.from_numpy(rows)].flatten(0, 1).float().to(self.device))
+            scatter = torch.cov(mean.T) + log_variance.exp().mean(0).diag()
+            sizes, directions = torch.linalg.eigh(scatter)
+            self.G.centre[label] = mean.mean(0)
+            self.G.spread[label] = (directions * sizes.clamp_min(0).sqrt()) @ directions.T
+
     def _set_rates(self, alone: bool) -> None:
         config = self.config
         late = 0.3 if self.images > 0.85 * config.images else 1.0
@@ -244,6 +261,7 @@ class PainterSystem(System):
     def sheet(self) -> np.ndarray:
         """Rows: genres; columns: eight fixed latents, then two paintings and how they are drawn from memory."""
         net = self.averages["G"].eval()
+        assert isinstance(net, Painter)
         rows = []
         for label in range(len(self.genres)):
             genre = F.one_hot(torch.full((8,), label), len(self.genres)).float()
@@ -251,7 +269,7 @@ class PainterSystem(System):
             shown = self.rows[label][[0, len(self.rows[label]) // 2]]
             originals = self.pictures.batch(shown)
             mean, _ = self.E(self.known[0, torch.from_numpy(shown)].float())
-            drawn = net(mean, genre[:2])
+            drawn = net.synthesize(net.condition_placed(mean, genre[:2]))
             strip = torch.cat([painted, originals, drawn])
             rows.append(F.interpolate(strip, scale_factor=128 / strip.shape[2]).permute(2, 0, 3, 1).flatten(1, 2))
         return torch.cat(rows).mul(255).round().byte().numpy()
@@ -264,6 +282,7 @@ class PainterSystem(System):
         self._settle_norms(net)
         tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
         tensors |= {f"discriminator.{name}": value for name, value in self.D.state_dict().items()}
+        tensors |= {f"encoder.{name}": value for name, value in self.E.state_dict().items()}  # for --init: it knows z
         config = self.config
         card = {
             "net": {

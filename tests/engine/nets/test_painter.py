@@ -34,6 +34,33 @@ def test_every_block_of_a_grown_painter_learns() -> None:
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
 
 
+def test_a_genre_has_its_own_place_whatever_else_is_in_the_batch() -> None:
+    torch.manual_seed(0)
+    net = nets.create("painter", genres=2, resolution=64, width=0.1).eval()
+    net.centre.copy_(torch.randn(2, 128))  # type: ignore[union-attr, operator]
+    net.spread.copy_(torch.rand(2, 128, 128) / 11)  # type: ignore[union-attr, operator]
+    z, genre = torch.randn(4000, 128), F.one_hot(torch.arange(4000) % 2, 2).float()
+    placed = net.place(z, genre)  # type: ignore[operator]
+    for label in range(2):
+        mine = placed[label::2]
+        assert (mine.mean(0) - net.centre[label]).abs().max() < 0.15  # type: ignore[index]
+        wanted = net.spread[label] @ net.spread[label].T  # type: ignore[index]
+        assert (torch.cov(mine.T) - wanted).abs().max() < 0.4
+    assert torch.equal(net.place(z[5:6], genre[5:6]), placed[5:6])  # type: ignore[operator]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(net.place(z, genre), placed)  # type: ignore[operator]
+
+
+def test_a_painter_from_before_there_were_places_paints_as_it_did() -> None:
+    torch.manual_seed(0)
+    net = nets.create("painter", genres=2, resolution=64, width=0.1).eval()
+    old = {name: value for name, value in net.state_dict().items() if name not in ("centre", "spread")}
+    again = nets.create("painter", genres=2, resolution=64, width=0.1).eval()
+    again.load_state_dict(old)
+    z, genre = torch.randn(2, 128), torch.eye(2)
+    assert torch.equal(again(z, genre), net.synthesize(net.condition_placed(z, genre)))  # type: ignore[operator]
+
+
 def test_enlarging_and_convolving_in_one_step_is_the_same() -> None:
     torch.manual_seed(0)
     conv = torch.nn.Conv2d(5, 4, 3, padding=1)

@@ -117,6 +117,15 @@ def test_a_candidate_that_fails_the_gate_is_refused_with_the_reason(
     assert found.state == "refused" and "change of the weights tonight" in found.why
 
 
+def test_a_lesson_that_gains_nothing_rests_and_is_not_tried_in_parts(
+    tiny: Model, tmp_path: Path, judges: Judges, config: NightConfig
+) -> None:
+    still = replace(config, lesson=replace(config.lesson, rate=0.0))
+    found = hold(warm_votes(tiny), tiny, tmp_path, judges, still)
+    assert found.state == "rested" and "gained nothing sure" in found.why
+    assert list(found.figures["tried"]) == ["1.0"]
+
+
 def test_a_lesson_that_becomes_nan_is_refused(
     tiny: Model, tmp_path: Path, judges: Judges, config: NightConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

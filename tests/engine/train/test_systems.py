@@ -24,6 +24,7 @@ from engine.errors import BrokenModel, InvalidRequest, UnknownName
 from engine.nets.stylenet import palette_of
 from engine.train.cut import Cut, brush_of
 from engine.train.initial import read_initial
+from engine.train.painter import PainterSystem
 from engine.train.run import TrainingDiverged, code_version, train
 from engine.train.state import StateNotFinite, StateNotSaved, load_state, save_state
 from engine.train.system import SYSTEMS, System, build_config, find_system
@@ -329,6 +330,20 @@ def test_a_cyclegan_releases_both_ways(data: Path, home: Path) -> None:
     there, back = (json.loads((run / name / "card.json").read_text()) for name in ("release", "release-inverse"))
     assert (there["name"], there["inverse"]) == ("both-ways", "both-ways-inverse")
     assert (back["name"], back["inverse"]) == ("both-ways-inverse", "both-ways")
+
+
+def test_a_painter_samples_where_its_paintings_lie(data: Path, home: Path) -> None:
+    kind, config = tiny("painter", memory="0")
+    system = kind(config, data, home / "cache")
+    assert isinstance(system, PainterSystem)
+    torch.nn.init.normal_(system.E.net[-1].bias)
+    system.step()
+    z, genre = torch.randn(3000, system.G.z_dim), torch.eye(2)[[1]].expand(3000, -1)
+    drawn = system.G.place(z, genre)
+    mean, log_variance = system.E(system.known[:, torch.from_numpy(system.rows[1])].flatten(0, 1).float())
+    assert (drawn.mean(0) - mean.mean(0)).abs().max() < 0.3
+    variance = mean.var(0) + log_variance.exp().mean(0)
+    assert (drawn.var(0) / variance - 1).abs().max() < 0.5
 
 
 @pytest.mark.parametrize("preset", ["resnet-6", "resnet-9-batch"])
