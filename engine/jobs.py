@@ -28,6 +28,7 @@ MERGE = 8  # pictures in a batch: on 2 cores more gain nothing
 PATIENCE = 0.010  # seconds an idle worker waits for company for a job that may be merged
 STUCK = 60.0  # seconds without a sign of life from the worker's thread
 ANSWER = 2.0  # seconds the idle thread gets to answer
+STEP = 0.25  # seconds between two words on how far a batch is; each goes to the client of every job in it
 ANNOUNCE = 1.0  # seconds a client gets to hear that its job begins or is done
 
 Outcome = Result | GanvasError
@@ -272,10 +273,15 @@ class Worker:
         self._sign = time.monotonic()
 
     def _call(self, batch: list[Job], loop: asyncio.AbstractEventLoop) -> list[Outcome]:
+        told = time.monotonic()
+
         def progress(progress: Progress) -> None:
+            nonlocal told
             self._sign = time.monotonic()
-            for job in batch:
-                loop.call_soon_threadsafe(job.advance, Progress(stage="working", share=progress.share))
+            if self._sign - told >= STEP:
+                told = self._sign
+                for job in batch:
+                    loop.call_soon_threadsafe(job.advance, Progress(stage="working", share=progress.share))
 
         def cancelled() -> bool:
             self._sign = time.monotonic()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from engine.api import ChainRequest, EnhanceRequest, MorphRequest, PaintRequest, Request, StylizeRequest
 
 AGEING = 0.005  # virtual seconds of credit per second of waiting: an hour makes good for 18 s of work
-PRIORS = {"stylize": 1.0, "paint": 0.5, "morph": 0.05, "enhance": 2.0, "chain": 1.0}  # seconds per unit on two cores
+PRIORS = {"stylize": 1.0, "paint": 0.1, "morph": 0.05, "enhance": 2.0, "chain": 1.0}  # seconds per unit on two cores
 LEARNING_RATE = 0.2  # of the moving average; the last dozen jobs count
 
 

@@ -147,6 +147,17 @@ async def test_the_engine_has_the_next_batch_at_hand_but_few_long_jobs(
             assert (await ended(studio, job.id)).state == "delivered"
 
 
+async def test_the_first_paintings_of_a_new_studio_make_whole_batches(settings: Settings, engine: FakeEngine) -> None:
+    engine.gate.clear()
+    roomy = settings.model_copy(update={"engine_parallel": 16, "member_running": 16, "member_waiting": 20})
+    async with open_studio(roomy, engine) as studio:
+        jobs = [await studio.queue.submit(PAINT, member=ANN, guild=GUILD) for _ in range(16)]
+        await until_running(engine, 16)  # eight at work and the next eight
+        engine.gate.set()
+        for job in jobs:
+            assert (await ended(studio, job.id)).state == "delivered"
+
+
 async def test_too_many_waiting_jobs_are_refused_with_the_number(studio: Studio, engine: FakeEngine) -> None:
     engine.gate.clear()
     await studio.policy.change(GUILD, member_waiting=2, member_running=1)
