@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     nights: bool = True
     night_cron: str = "0 3 * * *"  # minute hour day month weekday
     night_timezone: str = "UTC"
-    night_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 90  # of learning; pauses do not count
+    night_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 90  # of learning, at most; pauses do not count
     night_threads: Annotated[int, Field(ge=0, le=256)] = 0  # of the lesson; 0 is half of the processors
     night_posts: bool = False  # tell of each night in the gallery channels
     canary_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2  # of members whose /paint is answered by a candidate

@@ -390,7 +390,7 @@ class LessonPlan:
     name: str  # of the lesson, and of the candidate
     painter: str  # it begins from
     minutes: float = 60.0  # of learning; waiting does not count
-    steps: int = 1200  # at most
+    steps: int = 60  # at most
     threads: int = 0  # 0: half of the processors
     seed: int = 0
     held: bool = False  # it stands still from the beginning
