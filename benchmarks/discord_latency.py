@@ -1,6 +1,6 @@
 """The bot's promised figures, measured against the stand-in for Discord, in one run on a quiet machine (2 minutes).
 
-    python benchmarks/discord_latency.py [--members 100] [--jobs 48] [--only PART] [--csv FILE.csv]
+    python benchmarks/discord_latency.py [--members 100] [--jobs 96] [--only PART] [--csv FILE.csv]
 
 storm     all members paint at the same moment, the engine costs nothing: first answer p95 < 250 ms and none lost, the
           event loop never blocked > 50 ms, ready < 2 s, < 150 MB of memory, no torch
@@ -354,7 +354,7 @@ def main() -> None:
     """Measure, print, and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=48, help="paintings by the real engine; 0 leaves that part out")
+    parser.add_argument("--jobs", type=int, default=96, help="paintings by the real engine; 0 leaves that part out")
     parser.add_argument("--only", choices=("storm", "newcomer", "path"))
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--as-bot", action="store_true", help=argparse.SUPPRESS)

@@ -23,13 +23,13 @@ from typing import Annotated, Any
 
 import typer
 
-from engine import checkpoints
+from engine import checkpoints, manners
 from engine.api import Progress, Request
 from engine.client import DEATHS
 from engine.errors import EngineDied, EngineUnavailable, GanvasError, InvalidRequest, JobCancelled
 from engine.jobs import QUEUE, STUCK, Outcome
 from engine.lessons import COMMAND
-from engine.server import Encoder, Service, make_painter, serve_until_told, steady_memory
+from engine.server import Encoder, Service, make_painter, serve_until_told
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Replica:
     """Paints batches, one at a time, in a process that Serve keeps alive."""
 
     def __init__(self, stand_in: str | None = None) -> None:
-        steady_memory()
+        manners.behave()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="painter")
         self._painter = self._thread.submit(make_painter, stand_in).result()
 
@@ -162,7 +162,7 @@ def cluster(
         raise InvalidRequest("An engine on a port needs a shared token: set GANVAS_ENGINE_TOKEN, here and there.")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     os.environ["GANVAS_MODELS"] = os.pathsep.join(str(folder.resolve()) for folder in checkpoints.folders())
-    steady_memory()
+    manners.behave()
     _join(ray)
     from ray import serve, shutdown
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
 
-from engine import allocator
+from engine import manners
 from engine.api import PaintRequest, Progress, Request, Result
 from engine.errors import Busy, GanvasError
 from engine.metrics import Metrics
@@ -278,7 +278,7 @@ class Worker:
     def _tidy(self) -> None:
         gc.collect()  # an error's traceback is a cycle, and may hold whole pictures
         if time.monotonic() - self._tidied > TIDY:
-            allocator.give_back()
+            manners.give_back()
             self._tidied = time.monotonic()
 
     def _call(self, batch: list[Job], loop: asyncio.AbstractEventLoop) -> list[Outcome]:

@@ -21,7 +21,6 @@ version in `X-Ganvas-Protocol`.  The event loop never paints: see :mod:`engine.j
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import hmac
 import importlib
@@ -44,7 +43,7 @@ from typing import Annotated, Any
 import typer
 from aiohttp import BodyPartReader, web
 
-from engine import __version__, checkpoints
+from engine import __version__, checkpoints, manners
 from engine.api import PROTOCOL, FitRequest, Progress, Request, Result, request_from_wire
 from engine.errors import (
     Busy,
@@ -396,7 +395,7 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if until_eof:
         threading.Thread(target=_die_at_eof, args=(unix,), daemon=True).start()
-    steady_memory()
+    manners.behave()
     painter = partial(make_painter, pipelines)
     command = COMMAND if lesson is None else (sys.executable, "-m", lesson)
     service = Service(painter, painter if pipelines else Encoder, token=token, queue=queue, lesson=command)
@@ -455,13 +454,3 @@ def _die_at_eof(unix: Path | None) -> None:
     if unix is not None:
         unix.unlink(missing_ok=True)
     os.killpg(0, signal.SIGKILL)
-
-
-def steady_memory() -> None:
-    """Keep the memory from creeping up with every photo of a new shape; called before torch is imported."""
-    # oneDNN keeps kernels of the last 1,024 shapes it met, megabytes each: photos hardly ever share a shape.  With 16
-    # the memory stood still after 16 photos of random sizes, at the same speed, and still grew after 48 without.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
-    with suppress(AttributeError, OSError):  # not glibc
-        arena_max, m_arena_max = 2, -8  # malloc.h; freed pictures in many threads' arenas would stay for ever
-        ctypes.CDLL(None).mallopt(m_arena_max, arena_max)

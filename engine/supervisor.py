@@ -159,8 +159,6 @@ class Supervisor:
 
 def _environment(token: str | None, models: Sequence[Path]) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.upper().endswith("TOKEN")}
-    # Threads that wait by spinning take a fifth of the processor from the bot beside them, and save 3 % of a painting.
-    ours.setdefault("OMP_WAIT_POLICY", "passive")
     ours["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), ours.get("PYTHONPATH"))))
     if token:
         ours["GANVAS_ENGINE_TOKEN"] = token

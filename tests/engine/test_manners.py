@@ -16,7 +16,7 @@ def test_freed_memory_goes_back_though_there_is_some_in_use_between() -> None:
     script = """
 import re
 from pathlib import Path
-from engine.allocator import give_back
+from engine.manners import give_back
 
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024  # MiB
