@@ -5,6 +5,7 @@ A data set is ``<root>/<genre>/[<art style>/]*.jpg`` (any depth below the genre 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -99,6 +100,13 @@ def load_pictures(root: Path, size: int, cache: Path, *, workers: int = 2) -> Pi
 
 def _write_cache(root: Path, names: list[str], size: int, folder: Path, workers: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)  # another run may be at it; the lock ends with this very process
+        if not (folder / "index.json").exists():
+            _decode_all(root, names, size, folder, workers)
+
+
+def _decode_all(root: Path, names: list[str], size: int, folder: Path, workers: int) -> None:
     kept: list[str] = []
     with ProcessPoolExecutor(workers) as pool, open(folder / "pixels.u8", "wb") as file:
         jobs = ((str(root / name), size) for name in names)
