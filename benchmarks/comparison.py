@@ -32,7 +32,7 @@ def settings(minutes: float) -> dict[str, list[str]]:
     The painter's first phase is as long a share as in the released run (12,000 of 52,000 images), and gangogh's critic
     is alone for as long a share as in its preset; both would otherwise fill the whole of a short run.
     """
-    images = int(600 * minutes)  # what one core shows a painter of 64 px
+    images = int(1400 * minutes)  # what one core shows a painter of 64 px
     return {
         "painter": ["--preset", "64", "--images", str(images), "--set", f"memory={int(0.23 * images)}"],
         "gangogh": ["--preset", "evening", "--set", f"pretrain={int(165 * minutes)}"],

@@ -46,7 +46,7 @@ ATTEMPTS = 5  # starts of one job over all lives of the bot, then it is to blame
 LEASE = 60.0  # seconds; renewed at a third of it
 AHEAD = 2.0  # seconds of work the engine may hold beyond half of its places: newcomers wait no longer for others
 DELIVERIES = 8  # at once
-RETRY = 2.0  # seconds until a failed delivery is tried again; doubles each time
+RETRY, LONGEST_RETRY = 2.0, 30.0  # seconds until a failed delivery is tried again; doubled with every attempt
 PATIENCE = 24 * 3600.0  # seconds a finished job is offered to its front end before it is given up
 
 
@@ -816,7 +816,7 @@ class Queue:
                 if time.time() - (delivery.job.finished or 0.0) > PATIENCE:
                     await self._give_up(delivery, "It is done, but could not be posted for a whole day.")
                     return True
-                delay = min(300.0, RETRY * 2.0 ** min(delivery.attempt - 1, 10))
+                delay = min(LONGEST_RETRY, RETRY * 2.0 ** min(delivery.attempt - 1, 10))
                 log.warning("Job %s was not delivered, again in %.0f s: %r", job_id, delay, error)
                 sql = "UPDATE deliveries SET next_at = ? WHERE job = ?"
                 await self._store.write(lambda db: db.execute(sql, [time.time() + delay, job_id]))

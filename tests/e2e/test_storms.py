@@ -68,11 +68,16 @@ async def test_a_waiting_job_survives_and_its_status_goes_on(house: House) -> No
 RESTARTED = "I was restarted before I could answer this; please send it again."
 
 
+def counted(house: House, what: str) -> int:
+    """Return how many rows of ``what`` the bot's database has."""
+    with closing(sqlite3.connect(f"file:{house.bot.folder}/var/ganvas.db?mode=ro", uri=True, timeout=30)) as db:
+        (count,) = db.execute(f"SELECT count(*) FROM {what}").fetchone()
+        return int(count)
+
+
 def promises(house: House) -> int:
     """Return how many answers the bot's database says are owed."""
-    with closing(sqlite3.connect(f"file:{house.bot.folder}/var/ganvas.db?mode=ro", uri=True, timeout=30)) as db:
-        (count,) = db.execute("SELECT count(*) FROM promises").fetchone()
-        return int(count)
+    return counted(house, "promises")
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -155,6 +160,8 @@ async def test_after_a_restart_few_requests_find_the_votes_that_changed(house: H
     await dee.react(left, "👎")
     await votes_become(ada, left, 1, 1)
     await votes_become(ada, same, 1, 0)
+    await house.discord.wait(lambda: house.bot.log.count("all with votes") == 1, "the end of the first recount")
+    await house.discord.wait(lambda: counted(house, "jobs WHERE state = 'delivered'") == 3, "the books to know of all")
     await house.bot.kill()
     await cem.react(old, "❤️", burst=True)
     await ben.unreact(swapped, "❤️")
