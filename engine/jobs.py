@@ -282,7 +282,7 @@ class Worker:
             self._tidied = time.monotonic()
 
     def _call(self, batch: list[Job], loop: asyncio.AbstractEventLoop) -> list[Outcome]:
-        told = time.monotonic()
+        told = float("-inf")  # the first word goes out at once: it may be the only one for long
 
         def progress(progress: Progress) -> None:
             nonlocal told
