@@ -37,7 +37,7 @@ from engine.train.system import has_bf16
 class LessonConfig:
     """How a lesson is held."""
 
-    steps: int = 60  # drift is at its nightly limit then, and all that was measured was measured so
+    steps: int = 60  # drift is near its nightly limit then; docs/learning.md was measured so
     minutes: float = 60.0
     batch: int = 16
     rate: float = 3e-5  # Adam's, for the generator
