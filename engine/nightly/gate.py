@@ -22,6 +22,8 @@ from engine.evaluate import metrics
 from engine.evaluate.metrics import Scale
 from engine.evaluate.painters import Latents, batches, paint
 from engine.evaluate.spaces import Space
+from engine.nets.painter import Painter
+from engine.nightly import prior
 from engine.nightly.lesson import drift
 from engine.nightly.looks import Look
 from engine.nightly.taste import Taste
@@ -50,6 +52,8 @@ class GateConfig:
     nearer: float = 0.97  # nearest known painting, against the champion's distance
     nightly_drift: float = 0.012  # a little above the lesson's own limits, for rounding
     total_drift: float = 0.085
+    nightly_lean: float = 0.35  # spreads of the prior by which a genre's may move, the lesson's limits with some room
+    total_lean: float = 0.76
     moved: float = 0.5  # median distance to the base release's picture, in mean distances of its own samples
     slower: float = 2.0
     seed: int = 20_260
@@ -141,10 +145,17 @@ def sound(net: nn.Module, learning: set[str], champion: Model, base: Model, conf
     checks = [at_most("weights that are NaN or infinite", broken, 0)]
     if broken:
         return checks
-    frozen = {name for name, _ in net.named_parameters()} - learning
+    frozen = set(net.state_dict()) - learning - {"centre"}
     checks.append(at_most("change of the frozen weights", drift(net, champion.net, frozen), 0))
     checks.append(at_most("change of the weights tonight", drift(net, champion.net, learning), config.nightly_drift))
     checks.append(at_most("change of the weights in all", drift(net, base.net, learning), config.total_drift))
+    if isinstance(net, Painter):
+        tonight, in_all = (
+            float(prior.leaning(net, other.net).norm(dim=1).max())  # type: ignore[arg-type]
+            for other in (champion, base)
+        )
+        checks.append(at_most("lean of the prior tonight", tonight, config.nightly_lean))
+        checks.append(at_most("lean of the prior in all", in_all, config.total_lean))
     return checks
 
 

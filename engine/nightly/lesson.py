@@ -26,11 +26,14 @@ from engine.checkpoints import Model
 from engine.errors import BrokenModel, GanvasError
 from engine.evaluate.painters import Paintings, draw_latents, paint
 from engine.nets.painter import Painter, ProjectedDiscriminator
+from engine.nightly import prior
 from engine.nightly.looks import Look
 from engine.nightly.taste import Taste, replay_weights
 from engine.train.augment import Augmentation
 from engine.train.state import ema_update
 from engine.train.system import has_bf16
+
+LEANING = 48  # samples of each genre that tell where its prior leans
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class LessonConfig:
     anchor: float = 4.0  # weight of what exceeds it
     relations: float = 0.5  # weight of the divergence of the samples' relations
     tone: float = 0.1  # weight of the mean tone's distance from the paintings'
+    lean: float = 0.25  # what a reward that is linear in z moves the prior, in its spreads
+    total_lean: float = 0.75  # and from the base release's, in all
     pull: float = 1e-4  # share of the way back to the base release, a step
     nightly_drift: float = 0.01  # relative change of the learning weights, at most, in a night
     total_drift: float = 0.08  # and from the base release
@@ -148,8 +153,8 @@ def learning_parameters(net: Painter, blocks: int) -> dict[str, nn.Parameter]:
 
 
 def drift(net: nn.Module, other: nn.Module, names: set[str]) -> float:
-    """Return |a - b| / |b| over the parameters called ``names``."""
-    mine, theirs = dict(net.named_parameters()), dict(other.named_parameters())
+    """Return |a - b| / |b| over the tensors called ``names``."""
+    mine, theirs = net.state_dict(), other.state_dict()
     change = sum(float((mine[name] - theirs[name]).double().square().sum()) for name in names)
     size = sum(float(theirs[name].double().square().sum()) for name in names)
     return math.sqrt(change / max(size, 1e-12))
@@ -182,7 +187,7 @@ def teach(
         BrokenModel: the champion's or the base's network is none that can be taught so.
     """
     # Set up the networks.
-    G, D, G0 = copy.deepcopy(champion.net), copy.deepcopy(champion.discriminator), base.net.eval()
+    G, D, G0 = copy.deepcopy(champion.net), copy.deepcopy(champion.discriminator), copy.deepcopy(base.net).eval()
     if not isinstance(G, Painter) or not isinstance(D, ProjectedDiscriminator) or not isinstance(G0, Painter):
         raise BrokenModel(f"The painter {champion.card.name} cannot be taught: it has no projected discriminator.")
     learning = learning_parameters(G, config.learning_blocks)
@@ -198,8 +203,15 @@ def teach(
     optimizer_g = torch.optim.Adam(learning.values(), config.rate, betas=(0.5, 0.99))
     critics = [parameter for head in heads for parameter in head.parameters()]
     optimizer_d = torch.optim.Adam(critics, config.critic_rate, betas=(0.0, 0.99))
-    average = copy.deepcopy(G).requires_grad_(False)
     torch_rng = torch.Generator().manual_seed(config.seed)
+    if taste is not None and looks is not None:
+        prior.lean(
+            G, G0, taste, looks, strength=config.lean, total=config.total_lean, ceiling=ceiling, samples=LEANING,
+            seed=config.seed,
+        )  # fmt: skip
+    leant = float(prior.leaning(G, G0).norm(dim=1).mean())
+    G0.centre.copy_(G.centre)  # the anchors compare how the same latent is painted, not which one is drawn
+    average = copy.deepcopy(G).requires_grad_(False)
     rng = np.random.default_rng(config.seed)
     tone = Tone(stream, rng)
 
@@ -278,7 +290,8 @@ def teach(
         tell(max(steps / config.steps, clock.seconds / max(60 * config.minutes, 1e-9)))
 
     figures = {name: round(total / max(counted, 1), 5) for name, total in sums.items()}
-    figures |= {"steps": steps, "images": steps * config.batch, "seconds": round(clock.seconds, 1)}
+    figures |= {"lean": round(leant, 3), "steps": steps, "images": steps * config.batch}
+    figures |= {"seconds": round(clock.seconds, 1)}
     return Lesson(average.eval(), D.eval().requires_grad_(False), figures)
 
 

@@ -203,8 +203,8 @@ def _hold(
     if failed:
         return Night("rested", f"The lesson gained nothing sure: {failed[0]} is wanted.", figures, checks)
     fields = dict(champion.card.fields) | {
-        "name": name, "base": base.card.name, "parent": champion.card.name, "votes_sha256": ballot.digest(),
-        "night": figures | {"gate": [check.to_json() for check in checks]},
+        "name": name, "base": base.card.name, "base_sha256": base.card.sha256, "parent": champion.card.name,
+        "votes_sha256": ballot.digest(), "night": figures | {"gate": [check.to_json() for check in checks]},
     }  # fmt: skip
     liked = None
     if taste is not None:
@@ -215,16 +215,17 @@ def _hold(
 
 
 def base_of(champion: Model) -> Model:
-    """Return the release that ``champion`` descends from, itself if it is one."""
+    """Return the release that ``champion`` descends from; itself if it is one, or if another has its name by now."""
     named = champion.card.get("base")
     if named is None or named == champion.card.name:
         return champion
     try:
-        return checkpoints.load(str(named))
+        base = checkpoints.load(str(named))
     except UnknownName as error:
         raise BrokenModel(
             f"The painter {champion.card.name} descends from {named}, which is gone; bring it back."
         ) from error
+    return base if champion.card.get("base_sha256") in (None, base.card.sha256) else champion
 
 
 def part_voters(chosen: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.checkpoints import Model
 from engine.evaluate.painters import draw_latents, paint
+from engine.nets.painter import Painter
 from engine.nightly import gate
 from engine.nightly.gate import Check, Evidence
 from engine.nightly.lesson import learning_parameters
@@ -64,6 +66,15 @@ def test_a_painter_that_went_too_far_or_where_it_must_not_is_refused(
     ]  # fmt: skip
 
 
+def test_a_prior_that_leans_too_far_or_narrows_is_refused(tiny: Model, evidence: Evidence, config: NightConfig) -> None:
+    leant, narrow = copy.deepcopy(tiny.net), copy.deepcopy(tiny.net)
+    assert isinstance(leant, Painter) and isinstance(narrow, Painter)
+    leant.centre[1, 3] += 0.9
+    assert {"lean of the prior tonight", "lean of the prior in all"} <= set(refusals(leant, tiny, evidence, config))
+    narrow.spread *= 0.99
+    assert refusals(narrow, tiny, evidence, config) == ["change of the frozen weights"]
+
+
 class Collapsed(nn.Module):
     """Paints one picture for each genre, whatever the latent."""
 
@@ -75,8 +86,8 @@ class Collapsed(nn.Module):
         one = torch.randn(16, generator=torch.Generator().manual_seed(1))
         return self.net(one.expand_as(z), genre, psi)
 
-    def named_parameters(self, *args: object, **kwargs: object):  # type: ignore[no-untyped-def]
-        return self.net.named_parameters()
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.net.state_dict()
 
 
 def test_a_collapsed_painter_is_refused(tiny: Model, evidence: Evidence, config: NightConfig) -> None:
@@ -105,8 +116,8 @@ class Filter(nn.Module):
             return self.net(z, genre.flip(1), psi)
         return picture.flip(1)  # red is blue
 
-    def named_parameters(self, *args: object, **kwargs: object):  # type: ignore[no-untyped-def]
-        return self.net.named_parameters()
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.net.state_dict()
 
 
 @pytest.mark.parametrize(

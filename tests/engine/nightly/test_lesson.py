@@ -76,6 +76,8 @@ def test_a_taste_moves_the_pictures_and_no_taste_does_not(tiny: Model, config: N
     base = warmth(tiny.net)
     assert warmth(warmer.net) - base > 3 * abs(warmth(plain.net) - base) and warmth(warmer.net) > base
     assert warmer.figures["steps"] == 24 and warmer.figures["images"] == 192
+    assert plain.figures["lean"] == 0 and 0 < warmer.figures["lean"] < 0.35
+    assert torch.equal(plain.net.centre, tiny.net.centre) and not torch.equal(warmer.net.centre, tiny.net.centre)
 
 
 def test_nothing_is_rewarded_beyond_what_real_paintings_get(tiny: Model, config: NightConfig) -> None:

@@ -67,6 +67,7 @@ def test_a_community_with_a_taste_gets_a_candidate(
     assert all(check["passed"] for check in told["gate"]) and len(told["gate"]) > 12
     taught = checkpoints.load_folder(tmp_path / "night/apprentice", discriminator=True)
     assert (taught.card["base"], taught.card["parent"]) == ("tiny", "tiny") and taught.discriminator is not None
+    assert taught.card["base_sha256"] == tiny.card.sha256
     assert taught.taste is not None and taught.card["defaults"]["best_of"] == night.BEST_OF
     z, genre = torch.randn(64, 16), F.one_hot(torch.arange(64) % 2, 2).float()
     warm = find_taste("warm")
@@ -120,7 +121,7 @@ def test_a_candidate_that_fails_the_gate_is_refused_with_the_reason(
 def test_a_lesson_that_gains_nothing_rests_and_is_not_tried_in_parts(
     tiny: Model, tmp_path: Path, judges: Judges, config: NightConfig
 ) -> None:
-    still = replace(config, lesson=replace(config.lesson, rate=0.0))
+    still = replace(config, lesson=replace(config.lesson, rate=0.0, lean=0.0))
     found = hold(warm_votes(tiny), tiny, tmp_path, judges, still)
     assert found.state == "rested" and "gained nothing sure" in found.why
     assert list(found.figures["tried"]) == ["1.0"]
@@ -204,6 +205,14 @@ def test_works_of_painters_that_are_gone_are_seen_in_their_files(tiny: Model, tm
     ballot = collect([line | {"voter": "ada", "value": "up"} for line in works], tmp_path)
     seen = night.look_at(ballot, tiny, judges.looks)
     assert len(seen) == len(works) - 1 and ballot.left_out["works that cannot be seen any more"] == 1
+
+
+def test_a_painter_whose_release_was_replaced_is_its_own_base(tiny: Model, tmp_path: Path) -> None:
+    """Its anchors would hold it to a painter it does not come from."""
+    fields = dict(tiny.card.fields) | {"name": "tiny-7", "base": "tiny"}
+    for sha256, base in ((tiny.card.sha256, "tiny"), ("0" * 64, "tiny-7")):
+        card = checkpoints.save(fields | {"base_sha256": sha256}, tiny.net, root=tmp_path / base)
+        assert night.base_of(checkpoints.load_folder(card.folder)).card.name == base
 
 
 # Simulation
