@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -44,6 +45,7 @@ class CycleGANConfig(Config):
     adversarial: Literal["lsgan", "bce"] = "lsgan"
     cycle: float = 10.0
     identity: float = 0.5  # of the weight of the cycle
+    identity_every: int = Field(2, ge=1)  # steps, with as many times the weight: the same pull, seldomer
     pool: int = Field(50, ge=0)  # former paintings that D is shown again, half the time
     noise: float = 0.02  # sd of what is added to the painting before its way back
     learning_rate: float = 2e-4
@@ -97,15 +99,15 @@ class CycleGAN(System):
         "default": {},
         "resnet-6": {
             "generator": "resnet", "blocks": 6, "critic_width": 64, "critic_norm": "instance", "batch": 1,
-            "load_size": 143, "crop_size": 128, "noise": 0.0,
+            "load_size": 143, "crop_size": 128, "noise": 0.0, "identity_every": 1,
         },
         "resnet-9": {
             "generator": "resnet", "blocks": 9, "critic_width": 64, "critic_norm": "instance", "batch": 1,
-            "load_size": 286, "crop_size": 256, "noise": 0.0,
+            "load_size": 286, "crop_size": 256, "noise": 0.0, "identity_every": 1,
         },
         "resnet-9-batch": {
             "generator": "resnet", "blocks": 9, "norm": "batch", "critic_width": 64, "critic_norm": "batch", "batch": 4,
-            "load_size": 286, "crop_size": 256, "adversarial": "bce", "noise": 0.0,
+            "load_size": 286, "crop_size": 256, "adversarial": "bce", "noise": 0.0, "identity_every": 1,
         },
     }  # fmt: skip
 
@@ -149,11 +151,12 @@ class CycleGAN(System):
             for side in (self.photos, self.paintings)
         )
 
-        # There, back, and what is already there.
+        # There, back, and in some steps what is already there (lazily, as StyleGAN2 regularises, 1912.04958).
+        identity = config.identity and int(self.images / config.batch) % config.identity_every == 0
         self._critics_learn(False)
         with self.autocast():
-            fake_y, same_y = self._paint(self.G, x, y)
-            fake_x, same_x = self._paint(self.F, y, x)
+            fake_y, same_y = self._paint(self.G, x, y if identity else None)
+            fake_x, same_x = self._paint(self.F, y, x if identity else None)
             back_x = self.F.paint_freely(self._noisy(fake_y))  # type: ignore[operator]
             back_y = self.G.paint_freely(self._noisy(fake_x))  # type: ignore[operator]
             told = {
@@ -162,11 +165,11 @@ class CycleGAN(System):
                 "cycle": losses.absolute(back_x, x) + losses.absolute(back_y, y),
                 "overflow": losses.overflow(fake_y).mean() + losses.overflow(fake_x).mean(),
             }
-            if config.identity:
+            if same_y is not None and same_x is not None:
                 told["identity"] = losses.absolute(same_y, y) + losses.absolute(same_x, x)
         loss = told["G"] + told["F"] + config.cycle * told["cycle"] + 100 * told["overflow"]
-        if config.identity:
-            loss = loss + config.cycle * config.identity * told["identity"]
+        if "identity" in told:
+            loss = loss + config.cycle * config.identity * config.identity_every * told["identity"]
         self.optimizers["G"].zero_grad(set_to_none=True)
         loss.backward()
         self.optimizers["G"].step()
@@ -187,13 +190,15 @@ class CycleGAN(System):
             ema_update(average, self.networks[name], min(config.ema, (1 + steps) / (10 + steps)))
         return numbers(told)
 
-    def _paint(self, net: nn.Module, there: Tensor, already: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what ``net`` makes of both batches; of the second nothing new where no identity is asked for."""
-        if not self.config.identity:
-            return net.paint_freely(there), already  # type: ignore[operator]
+    def _paint(self, net: nn.Module, there: Tensor, already: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return what ``net`` makes of both batches."""
+        paint: Callable[[Tensor], Tensor] = net.paint_freely  # type: ignore[assignment]
+        if already is None:
+            return paint(there), None
         if self.net_config.get("norm") == "batch":  # whose moments are those of one domain
-            return net.paint_freely(there), net.paint_freely(already)  # type: ignore[operator]
-        return net.paint_freely(torch.cat([there, already])).split(len(there))  # type: ignore[operator]
+            return paint(there), paint(already)
+        painted, same = paint(torch.cat([there, already])).split(len(there))
+        return painted, same
 
     def _judge(self, critic: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Return what ``critic`` says of both, in one pass where no norm mixes them."""
