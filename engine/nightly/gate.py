@@ -31,6 +31,7 @@ from engine.nightly.taste import Taste
 LIKED = "taste of other voters, sure gain"
 NEARER = "surely nearer to the paintings in one space"  # asked where there is no taste
 GAINS = (LIKED, NEARER)  # what a night is held for; all other checks ask what it cost
+IN_ALL = ("change of the weights in all", "lean of the prior in all")  # and "pictures moved": from the base release
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class GateConfig:
     nightly_drift: float = 0.012  # a little above the lesson's own limits, for rounding
     total_drift: float = 0.085
     nightly_lean: float = 0.35  # spreads of the prior by which a genre's may move, the lesson's limits with some room
-    total_lean: float = 0.76
+    total_lean: float = 0.51
     moved: float = 0.5  # median distance to the base release's picture, in mean distances of its own samples
     slower: float = 2.0
     seed: int = 20_260
@@ -67,6 +68,11 @@ class Check:
     value: float
     limit: str  # as people read it, e.g. "at most 0.012"
     passed: bool
+
+    @property
+    def leash(self) -> bool:
+        """Whether it asks only how far from the base release the candidate went, not whether it paints worse."""
+        return self.name in IN_ALL or self.name.startswith("pictures moved")
 
     def __str__(self) -> str:
         return f"{self.name}: {self.value:.4g}, {self.limit}"
@@ -148,14 +154,14 @@ def sound(net: nn.Module, learning: set[str], champion: Model, base: Model, conf
     frozen = set(net.state_dict()) - learning - {"centre"}
     checks.append(at_most("change of the frozen weights", drift(net, champion.net, frozen), 0))
     checks.append(at_most("change of the weights tonight", drift(net, champion.net, learning), config.nightly_drift))
-    checks.append(at_most("change of the weights in all", drift(net, base.net, learning), config.total_drift))
+    checks.append(at_most(IN_ALL[0], drift(net, base.net, learning), config.total_drift))
     if isinstance(net, Painter):
         tonight, in_all = (
             float(prior.leaning(net, other.net).norm(dim=1).max())  # type: ignore[arg-type]
             for other in (champion, base)
         )
         checks.append(at_most("lean of the prior tonight", tonight, config.nightly_lean))
-        checks.append(at_most("lean of the prior in all", in_all, config.total_lean))
+        checks.append(at_most(IN_ALL[1], in_all, config.total_lean))
     return checks
 
 

@@ -57,7 +57,7 @@ class LessonConfig:
     relations: float = 0.5  # weight of the divergence of the samples' relations
     tone: float = 0.1  # weight of the mean tone's distance from the paintings'
     lean: float = 0.25  # what a reward that is linear in z moves the prior, in its spreads
-    total_lean: float = 0.75  # and from the base release's, in all
+    total_lean: float = 0.5  # and from the base release's, in all
     pull: float = 1e-4  # share of the way back to the base release, a step
     nightly_drift: float = 0.01  # relative change of the learning weights, at most, in a night
     total_drift: float = 0.08  # and from the base release

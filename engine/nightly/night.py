@@ -1,7 +1,8 @@
 """One night: votes -> taste -> lesson -> gate -> a candidate, or the reason why there is none.
 
-A night ends in one of three states.  "rested": nothing was learned, because the votes say nothing sure, or nothing sure
-was gained.  "refused": the gate found the candidate wanting.  "candidate": a model folder that may be tried on people.
+A night ends in one of three states.  "rested": nothing was learned, because the votes say nothing sure, nothing sure
+was gained, or the painter is as far from its base release as it may go.  "refused": the gate found the candidate
+wanting.  "candidate": a model folder that may be tried on people.
 """
 
 from __future__ import annotations
@@ -194,10 +195,13 @@ def _hold(
         costs = [check for check in failed if check.name not in gate.GAINS]
         if not costs:  # it passed, or gained nothing: then a smaller share gains nothing either
             break
-        too_far = too_far or costs[0]
+        too_far = too_far or next((check for check in costs if not check.leash), None)
     tell(1.0)
     if checks[0].passed:  # the weights are numbers
         show(champion, candidate, out)
+    if costs and all(check.leash for check in costs):
+        why = f"It is as far from the base release as it may go: {costs[0]} is allowed."
+        return Night("rested", why, figures, checks)
     if failed and too_far:
         return Night("refused", f"{too_far} is allowed.", figures, checks)
     if failed:

@@ -127,6 +127,16 @@ def test_a_lesson_that_gains_nothing_rests_and_is_not_tried_in_parts(
     assert list(found.figures["tried"]) == ["1.0"]
 
 
+def test_a_painter_at_the_end_of_its_leash_rests(
+    tiny: Model, tmp_path: Path, judges: Judges, config: NightConfig
+) -> None:
+    """It was taught well; two nights like this must not bring the base release back."""
+    short = replace(config, gate=replace(config.gate, moved=1e-6))
+    found = hold(warm_votes(tiny), tiny, tmp_path, judges, short)
+    assert found.state == "rested" and "as far from the base release as it may go: pictures moved" in found.why
+    assert list(found.figures["tried"]) == ["1.0", "0.5", "0.25", "0.1"]
+
+
 def test_a_lesson_that_becomes_nan_is_refused(
     tiny: Model, tmp_path: Path, judges: Judges, config: NightConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
