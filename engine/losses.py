@@ -140,6 +140,14 @@ def likeness(maps: list[Tensor], targets: list[Tensor]) -> Tensor:
     ).mean()
 
 
+def surprise(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """-log N(z; mean, variance) in nats, for each row (B,), less a constant: what a painting does not tell of its z.
+
+    All (B, Z); its negative bounds the mutual information of z and painting from below (InfoGAN, 1606.03657, eq. 4).
+    """
+    return 0.5 * ((z - mean).square() / log_variance.exp() + log_variance).sum(1)
+
+
 def texture(maps: list[Tensor], targets: list[Tensor], windows: int = 6) -> Tensor:
     """Mean over scales of |s_l(x) - s_l(y)|_1 / |s_l(y)|_1, s_l the sd of each feature in windows x windows places.
 

@@ -54,6 +54,7 @@ class PainterConfig(Config):
     memory_rate: float = 1e-3  # learning rate while only drawing from memory
     memory: int = 12_000  # images drawn from memory before the discriminator joins
     rate: float = 28.0  # nats that z tells of its painting
+    telling: float = 0.01  # weight of a nat that a painting from the prior does not tell of its z
     likeness: float = 4.0  # weight of the likeness to the original against the adversarial loss
     fade: tuple[float, float] = (0.1, 0.3)  # shares of the run between which the critic learns of genres
     ema: float = 0.999
@@ -72,6 +73,12 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.net(x).chunk(2, dim=1)
         return mean, log_variance.clamp(-8, 4)
+
+
+def _readings(maps: list[Tensor], pictures: Tensor) -> Tensor:
+    """Return what an encoder reads of ``pictures`` (B, 3, R, R): their pooled feature ``maps``, and 8 px thumbnails."""
+    pooled = [F.adaptive_avg_pool2d(maps[2].float(), 4), F.adaptive_avg_pool2d(maps[3].float(), 2)]
+    return torch.cat([x.flatten(1) for x in (*pooled, F.adaptive_avg_pool2d(pictures.float(), 8))], dim=1)
 
 
 @system("painter")
@@ -145,12 +152,11 @@ class PainterSystem(System):
                 batch = batch.flip(3) if mirrored else batch
                 with self.autocast():
                     maps = self.D.look(batch.to(memory_format=torch.channels_last))
-                pooled = [F.adaptive_avg_pool2d(maps[2].float(), 4), F.adaptive_avg_pool2d(maps[3].float(), 2)]
-                thumbnail = F.adaptive_avg_pool2d(batch, 8)
-                parts.append(torch.cat([x.flatten(1) for x in (*pooled, thumbnail)], dim=1))
+                parts.append(_readings(maps, batch))
             told.append(torch.cat(parts))
         known = torch.stack(told)
-        return ((known - known.mean((0, 1))) / (known.std((0, 1)) + 1e-3)).half()
+        self.usual, self.spread = known.mean((0, 1)), known.std((0, 1)) + 1e-3
+        return ((known - self.usual) / self.spread).half()
 
     # Training
 
@@ -218,6 +224,10 @@ class PainterSystem(System):
             adversarial = torch.stack([losses.hinge_generator(logits.float()) for logits in judged]).mean()
             loss_g = loss_g + adversarial
             told_losses["G"] = adversarial.detach()
+            if config.telling:
+                untold = losses.surprise(from_prior, *self._read(fake[remembered:])).mean()
+                loss_g = loss_g + config.telling * untold
+                told_losses["untold"] = untold.detach()
         self.optimizers["G"].zero_grad(set_to_none=True)
         loss_g.backward()
         torch.nn.utils.clip_grad_norm_([*self.G.parameters(), *self.E.parameters()], 5.0)
@@ -230,6 +240,20 @@ class PainterSystem(System):
         ema_update(self.averages["G"], self.G, min(config.ema, (1 + steps) / (10 + steps)))
         told_losses |= {"likeness": likeness.detach(), "kl": kl.detach()}
         return numbers(told_losses)
+
+    def _read(self, paintings: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the encoder, which does not learn from it, reads of ``paintings``: mean and log variance of z.
+
+        The generator has to show what it was told.  Without that it lets z choose the colours and paints one
+        arrangement for each genre, which a discriminator that sees one picture at a time never notices.
+        """
+        self.E.requires_grad_(False)
+        with self.autocast():
+            maps = self.D.look(paintings)
+        usual, spread = self.usual.to(self.device), self.spread.to(self.device)
+        read = self.E((_readings(maps, paintings) - usual) / spread)
+        self.E.requires_grad_(True)
+        return read
 
     @torch.no_grad()
     def _fit_prior(self) -> None:

@@ -188,6 +188,12 @@ def test_likeness() -> None:
     close(losses.likeness(ours, theirs), mean(wanted))
 
 
+def test_surprise() -> None:
+    z, mean_, log_variance = torch.randn(3, 5), torch.randn(3, 5), torch.randn(3, 5)
+    density = torch.distributions.Normal(mean_, (log_variance / 2).exp()).log_prob(z).sum(1)
+    close(losses.surprise(z, mean_, log_variance), (-density - 5 / 2 * math.log(2 * math.pi)).tolist())
+
+
 def test_texture() -> None:
     ours, theirs = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 4, 4)
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tiny_systems import FALLS, TINY, tiny
 
 import engine
-from engine import checkpoints, nets
+from engine import checkpoints, losses, nets
 from engine.errors import BrokenModel, InvalidRequest, UnknownName
 from engine.nets.stylenet import palette_of
 from engine.train.cut import Cut, brush_of
@@ -344,6 +344,36 @@ def test_a_painter_samples_where_its_paintings_lie(data: Path, home: Path) -> No
     assert (drawn.mean(0) - mean.mean(0)).abs().max() < 0.3
     variance = mean.var(0) + log_variance.exp().mean(0)
     assert (drawn.var(0) / variance - 1).abs().max() < 0.5
+
+
+def test_a_painter_that_has_to_tell_its_latents_tells_more_of_them(data: Path, home: Path) -> None:
+    untold = []
+    for telling in ("0", "0.5"):
+        kind, config = tiny("painter", memory="0", telling=telling, images="400", learning_rate="1e-3")
+        system = kind(config, data, home / "cache")
+        assert isinstance(system, PainterSystem)
+        for _ in range(60):
+            system.step()
+            system.images += config.batch
+        genre = torch.eye(2)[torch.arange(64) % 2]
+        with torch.no_grad():
+            z = system.G.place(torch.randn(64, system.G.z_dim, generator=torch.Generator().manual_seed(1)), genre)
+            read = system._read(system.G.synthesize(system.G.condition_placed(z, genre)))
+            untold.append(float(losses.surprise(z, *read).mean()))
+    assert untold[1] < untold[0] - 1
+
+
+def test_an_encoder_reads_paintings_without_learning_from_them(data: Path, home: Path) -> None:
+    kind, config = tiny("painter")
+    system = kind(config, data, home / "cache")
+    assert isinstance(system, PainterSystem)
+    paintings = torch.rand(2, 3, 32, 32, requires_grad=True)
+    mean, log_variance = system._read(paintings)
+    (mean.square().sum() + log_variance.sum()).backward()
+    assert paintings.grad is not None and paintings.grad.abs().sum() > 0
+    assert all(p.grad is None and p.requires_grad for p in system.E.parameters())
+    real = system.pictures.batch(np.array([3]))  # of a painting it reads what it was told of it
+    assert torch.allclose(system._read(real)[0], system.E(system.known[0, 3:4].float())[0], atol=2e-3)
 
 
 @pytest.mark.parametrize("preset", ["resnet-6", "resnet-9-batch"])
