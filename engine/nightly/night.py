@@ -186,6 +186,7 @@ def _hold(
     judging = gate.Gate(champion, base, evidence, limits, learning=learning)
     figures["tried"] = {}
     too_far: Check | None = None
+    useless = False  # even the whole lesson gains nothing
     for share in SHARES:
         candidate = part_of_the_way(champion.net, taught.net, share)
         checks = judging.judge(candidate)
@@ -193,6 +194,7 @@ def _hold(
         failed = [check for check in checks if not check.passed]
         figures["tried"][str(share)] = [str(check) for check in failed]
         costs = [check for check in failed if check.name not in gate.GAINS]
+        useless |= share == 1.0 and len(costs) < len(failed)
         if not costs:  # it passed, or gained nothing: then a smaller share gains nothing either
             break
         too_far = too_far or next((check for check in costs if not check.leash), None)
@@ -202,7 +204,7 @@ def _hold(
     if costs and all(check.leash for check in costs):
         why = f"It is as far from the base release as it may go: {costs[0]} is allowed."
         return Night("rested", why, figures, checks)
-    if failed and too_far:
+    if failed and too_far and (costs or not useless):
         return Night("refused", f"{too_far} is allowed.", figures, checks)
     if failed:
         return Night("rested", f"The lesson gained nothing sure: {failed[0]} is wanted.", figures, checks)

@@ -24,7 +24,7 @@ from engine.cli import MISTAKE, run
 from engine.data.splits import split_folder
 from engine.errors import BrokenModel
 from engine.evaluate.painters import Latents, paint
-from engine.nightly import cli, night, simulation
+from engine.nightly import cli, gate, night, simulation
 from engine.nightly.night import Judges, NightConfig, hold_night
 from engine.nightly.simulation import Community, chart, find_taste, simulate
 from engine.nightly.votes import collect
@@ -125,6 +125,31 @@ def test_a_lesson_that_gains_nothing_rests_and_is_not_tried_in_parts(
     found = hold(warm_votes(tiny), tiny, tmp_path, judges, still)
     assert found.state == "rested" and "gained nothing sure" in found.why
     assert list(found.figures["tried"]) == ["1.0"]
+
+
+GAIN = gate.at_least(gate.LIKED, 1, 0)
+NO_GAIN, COST = gate.at_least(gate.LIKED, -1, 0), gate.at_most("KID in thumbnail", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("whole", "half", "state", "why"),
+    [
+        ([GAIN], [], "candidate", "passed"),
+        ([COST, GAIN], [GAIN], "candidate", "passed"),
+        ([COST, GAIN], [NO_GAIN], "refused", "KID"),  # what is liked costs too much
+        ([COST, NO_GAIN], [NO_GAIN], "rested", "nothing sure"),  # there is nothing left to learn
+        ([COST, NO_GAIN], [COST, NO_GAIN], "refused", "KID"),  # even a tenth of it does harm
+    ],
+)
+def test_what_becomes_of_a_lesson_that_does_harm(
+    tiny: Model, tmp_path: Path, judges: Judges, config: NightConfig, monkeypatch: pytest.MonkeyPatch,
+    whole: list[gate.Check], half: list[gate.Check], state: str, why: str,
+) -> None:  # fmt: skip
+    """Two refused nights bring the base release back: a painter that has learned what there is must not be refused."""
+    answers = iter([whole, half, half, half])
+    monkeypatch.setattr(gate.Gate, "judge", lambda self, candidate: [gate.at_most("NaN", 0, 0), *next(answers)])
+    found = hold(warm_votes(tiny), tiny, tmp_path, judges, replace(config, lesson=replace(config.lesson, steps=1)))
+    assert found.state == state and why in found.why
 
 
 def test_a_painter_at_the_end_of_its_leash_rests(
