@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -187,7 +188,9 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
 
     def until(self, condition: Callable[[webdriver.Chrome], Any]) -> Any:
-        return WebDriverWait(self.driver, PATIENCE).until(condition)
+        """Wait until ``condition`` holds; an element of the page that is just being left does not count."""
+        left = [StaleElementReferenceException]
+        return WebDriverWait(self.driver, PATIENCE, ignored_exceptions=left).until(condition)
 
     def find(self, selector: str) -> WebElement:
         return self.until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector))
