@@ -62,7 +62,7 @@ def read_initial(source: Path) -> Initial:
         raise BrokenModel(f"{source} cannot be read: {error}.") from error
     nets = {
         key: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        for key, prefix in (("G", "net."), ("D", "discriminator."), ("E", "encoder."))
+        for key, prefix in (("G", "net."), ("D", "discriminator."), ("E", "encoder."), ("packed", "packed."))
     }
     return Initial(source, nets, {"G": nets["G"]}, _card_beside(source))
 

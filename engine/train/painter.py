@@ -4,8 +4,9 @@ A GAN alone, at the tens of thousands of pictures a CPU can show it, gave one la
 docs/decisions.md).  So the generator starts as the decoder of a variational autoencoder (Kingma and Welling 2014) whose
 encoder reads frozen features of the painting: z is tied to layout before the first adversarial step.  Then it becomes a
 VAE-GAN (Larsen et al. 2016, 1512.09300): the projected discriminator judges paintings from the prior and from memory
-alike, and what is drawn from memory is compared with its original in the discriminator's own features.  The prior of
-each genre is the Gaussian that fits its paintings' latents: under N(0, 1) a painter draws where no painting ever lay.
+alike, and what is drawn from memory is compared with its original in the discriminator's own features.  A packed
+discriminator judges four works of a genre together, because one at a time nothing tells that all are alike.  The prior
+of each genre is the Gaussian that fits its paintings' latents: under N(0, 1) a painter draws where no painting lies.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from engine.api import GENRES, parse_genre
 from engine.data.paintings import load_pictures
 from engine.errors import InvalidRequest
 from engine.nets.efficientnet import load_lite
+from engine.nets.packed import PackedDiscriminator
 from engine.nets.painter import Painter, ProjectedDiscriminator
 from engine.train.augment import Augmentation
 from engine.train.state import ema_update
@@ -38,6 +40,8 @@ RELEASED_GENRES = ("abstract", "animal-painting", "cityscape", "flower-painting"
                    "marina", "portrait", "still-life")  # fmt: skip
 
 
+PACK = 4  # pictures of one genre that are judged together
+PACKED_SCALE = 2  # of the discriminator's maps, where packs are judged: 16 px a place, what is where and no stroke
 REFIT = 100  # steps after which each genre's prior is fitted anew
 
 
@@ -45,7 +49,7 @@ class PainterConfig(Config):
     """Fields of the painter."""
 
     images: int = 200_000
-    batch: int = Field(16, multiple_of=4)
+    batch: int = Field(16, multiple_of=2 * PACK)
     resolution: int = 64
     critic_size: int = 96  # px, what the discriminator's features see
     genres: tuple[str, ...] = RELEASED_GENRES
@@ -55,6 +59,7 @@ class PainterConfig(Config):
     memory: int = 12_000  # images drawn from memory before the discriminator joins
     rate: float = 28.0  # nats that z tells of its painting
     telling: float = 0.01  # weight of a nat that a painting from the prior does not tell of its z
+    packed: float = 0.5  # weight of the judgement on packs of one genre against the one on single pictures
     likeness: float = 4.0  # weight of the likeness to the original against the adversarial loss
     fade: tuple[float, float] = (0.1, 0.3)  # shares of the run between which the critic learns of genres
     ema: float = 0.999
@@ -83,7 +88,7 @@ def _readings(maps: list[Tensor], pictures: Tensor) -> Tensor:
 
 @system("painter")
 class PainterSystem(System):
-    """Trains ``painter`` with ``projected-discriminator`` on <data>/<genre>/."""
+    """Trains ``painter`` with ``projected-discriminator`` and ``packed-discriminator`` on <data>/<genre>/."""
 
     kind = "painter"
     config_type = PainterConfig
@@ -106,21 +111,26 @@ class PainterSystem(System):
         critic = nets.create("projected-discriminator", genres=count, size=config.critic_size)
         assert isinstance(generator, Painter) and isinstance(critic, ProjectedDiscriminator)
         critic.features.load_state_dict(load_lite(0).state_dict())
+        packed = nets.create(
+            "packed-discriminator", genres=count, channels=critic.projector.across[PACKED_SCALE].out_channels
+        )
+        assert isinstance(packed, PackedDiscriminator)
         self.G = generator.to(memory_format=torch.channels_last)
         self.D = critic  # its weights lie as they are: spectral norms would copy them otherwise
+        self.packed = packed
         self.known = self._read_paintings()  # (2, N, F): each painting and its mirror image
         self.E = Encoder(self.known.shape[2], self.G.z_dim)
         self.controls = nn.Module()  # the weight of the KL term, steered so that z tells config.rate nats
         self.controls.register_buffer("log_beta", torch.tensor(math.log(1e-3)))
 
-        self.networks = {"G": self.G, "D": self.D, "E": self.E, "controls": self.controls}
+        self.networks = {"G": self.G, "D": self.D, "packed": self.packed, "E": self.E, "controls": self.controls}
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False)}
-        heads = [p for p in self.D.parameters() if p.requires_grad]
+        critics = [p for p in (*self.D.parameters(), *self.packed.parameters()) if p.requires_grad]
         self.optimizers = {
             "G": torch.optim.Adam(
                 [*self.G.parameters(), *self.E.parameters()], config.memory_rate, betas=(0.5, 0.99), fused=True
             ),
-            "D": torch.optim.Adam(heads, config.learning_rate, betas=(0.0, 0.99), fused=True),
+            "D": torch.optim.Adam(critics, config.learning_rate, betas=(0.0, 0.99), fused=True),
         }
         fixed = torch.Generator().manual_seed(2026)
         self.fixed_z = torch.randn(8, self.G.z_dim, generator=fixed)
@@ -161,9 +171,9 @@ class PainterSystem(System):
     # Training
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return paintings (B, 3, R, R), genres (B, G) and what the encoder is told (B, F)."""
+        """Return paintings (B, 3, R, R), PACK of a genre after each other, genres (B, G) and what E is told (B, F)."""
         count = self.config.batch
-        labels = self.numpy_rng.choice(len(self.genres), size=count, p=self.genre_odds)
+        labels = self.numpy_rng.choice(len(self.genres), size=count // PACK, p=self.genre_odds).repeat(PACK)
         rows = np.array([self.numpy_rng.choice(self.rows[label]) for label in labels])
         mirror = torch.from_numpy(self.numpy_rng.random(count) < 0.5)
         real = self.pictures.batch(rows)
@@ -201,13 +211,13 @@ class PainterSystem(System):
         # D learns.
         conditioning = self._conditioning()
         if not alone:
-            self.D.heads.requires_grad_(True)
+            self._critics_learn(True)
             with self.autocast(), cached():  # the spectral norms serve both
-                on_real = self.D.judge(real_maps, genre, conditioning)
-                on_fake = self.D.judge_mixed([m.detach() for m in fake_mixed], genre, conditioning)
-            loss_d = torch.stack(
+                on_real = self._judge(self.D.projector(real_maps), genre, conditioning)
+                on_fake = self._judge([m.detach() for m in fake_mixed], genre, conditioning)
+            loss_d = self._weighed(
                 [losses.hinge_discriminator(r.float(), f.float()) for r, f in zip(on_real, on_fake, strict=True)]
-            ).mean()
+            )
             self.optimizers["D"].zero_grad(set_to_none=True)
             loss_d.backward()
             self.optimizers["D"].step()
@@ -218,10 +228,10 @@ class PainterSystem(System):
         likeness = likeness + 4 * (F.avg_pool2d(fake[:remembered], 4) - F.avg_pool2d(real[:remembered], 4)).abs().mean()
         loss_g = config.likeness * (likeness + self.controls.log_beta.exp() * kl)  # type: ignore[operator]
         if not alone:
-            self.D.heads.requires_grad_(False)
+            self._critics_learn(False)
             with self.autocast():
-                judged = self.D.judge_mixed(fake_mixed, genre, conditioning)
-            adversarial = torch.stack([losses.hinge_generator(logits.float()) for logits in judged]).mean()
+                judged = self._judge(fake_mixed, genre, conditioning)
+            adversarial = self._weighed([losses.hinge_generator(logits.float()) for logits in judged])
             loss_g = loss_g + adversarial
             told_losses["G"] = adversarial.detach()
             if config.telling:
@@ -240,6 +250,19 @@ class PainterSystem(System):
         ema_update(self.averages["G"], self.G, min(config.ema, (1 + steps) / (10 + steps)))
         told_losses |= {"likeness": likeness.detach(), "kl": kl.detach()}
         return numbers(told_losses)
+
+    def _critics_learn(self, learn: bool) -> None:
+        self.D.heads.requires_grad_(learn)
+        self.packed.requires_grad_(learn)
+
+    def _judge(self, mixed: list[Tensor], genre: Tensor, conditioning: float) -> list[Tensor]:
+        """Return the logits of each scale for each picture, then those of the packs."""
+        packs = mixed[PACKED_SCALE].unflatten(0, (-1, PACK))
+        return [*self.D.judge_mixed(mixed, genre, conditioning), self.packed(packs, genre[::PACK])]
+
+    def _weighed(self, told: list[Tensor]) -> Tensor:
+        """Return the mean over the scales, and what the packs add to it."""
+        return torch.stack(told[:-1]).mean() + self.config.packed * told[-1]
 
     def _read(self, paintings: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the encoder, which does not learn from it, reads of ``paintings``: mean and log variance of z.
@@ -306,7 +329,8 @@ class PainterSystem(System):
         self._settle_norms(net)
         tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
         tensors |= {f"discriminator.{name}": value for name, value in self.D.state_dict().items()}
-        tensors |= {f"encoder.{name}": value for name, value in self.E.state_dict().items()}  # for --init: it knows z
+        for name, net in (("encoder", self.E), ("packed", self.packed)):  # for --init: they know z, and the genres
+            tensors |= {f"{name}.{key}": value for key, value in net.state_dict().items()}
         config = self.config
         card = {
             "net": {

@@ -20,6 +20,7 @@ from engine.errors import InvalidRequest, UnknownName
 SMALL: dict[str, dict[str, Any]] = {
     "painter": {"genres": 3, "resolution": 32, "width": 0.1},
     "projected-discriminator": {"genres": 3, "size": 64, "widths": [8, 8, 8, 8]},
+    "packed-discriminator": {"genres": 3, "channels": 8, "width": 8},
     "dcgan-generator": {"resolution": 32, "width": 4},
     "dcgan-discriminator": {"resolution": 32, "width": 4},
     "gangogh-generator": {"genres": 3, "width": 4},

@@ -11,7 +11,7 @@ from engine.train.system import Config, System, build_config, find_system
 
 # Settings that make a step cost milliseconds.
 TINY = {
-    "painter": {"batch": "4", "resolution": "32", "critic_size": "32", "genres": "landscape,portrait", "width": "0.1",
+    "painter": {"batch": "8", "resolution": "32", "critic_size": "32", "genres": "landscape,portrait", "width": "0.1",
                 "memory": "12"},
     "stylizer": {"batch": "2", "size": "64", "styles": "dots,waves", "strangers": "4", "lessons": "0"},
     "enhancer": {"batch": "2", "size": "48", "second_stage": "0.5"},
