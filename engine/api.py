@@ -95,7 +95,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, Stop):
-        return {"genre": value.genre, "seed": value.seed}
+        return {name: each for name, each in vars(value).items() if each is not None}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
@@ -130,7 +130,7 @@ class PaintRequest(Request):
     command: ClassVar[str] = "paint"
     genre: str
     seed: int
-    art_style: str | None = None
+    art_style: str | None = None  # one that the painter learned, else a style or brush to paint over it
     count: int = 1
     psi: float = 0.8  # truncation towards the genre's mean: 0 the mean itself, 1 no truncation
     best_of: int = 0  # sample so many for each painting and keep the best; 0: as many as the painter is used to
@@ -153,14 +153,17 @@ class PaintRequest(Request):
 
 @dataclass(frozen=True)
 class Stop:
-    """One stop of a morph: a point in latent space."""
+    """One stop of a morph: a point in latent space.  A painter that never learned its art style leaves that out."""
 
     genre: str
     seed: int
+    art_style: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "genre", parse_genre(self.genre))
         object.__setattr__(self, "seed", parse_seed(self.seed))
+        if not isinstance(self.art_style, str | None):
+            raise InvalidRequest(f"The art style of a stop is {self.art_style!r}; it must be a name.")
 
 
 @dataclass(frozen=True, kw_only=True)

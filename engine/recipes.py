@@ -68,7 +68,7 @@ def stop_of(recipe: Mapping[str, Any]) -> Stop:
     options = recipe.get("options")
     if recipe.get("command") != "paint" or not isinstance(options, Mapping):
         raise InvalidRequest(f"Only a painting can be a stop of a morph, not the result of {recipe.get('command')!r}.")
-    return Stop(str(options.get("genre")), options.get("seed", ""))
+    return Stop(str(options.get("genre")), options.get("seed", ""), options.get("art_style"))
 
 
 def _mapping(recipe: Mapping[str, Any], key: str) -> Mapping[str, Any]:

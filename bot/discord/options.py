@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import discord
@@ -31,9 +32,18 @@ def genre_choices(*, nudes: bool) -> list[app_commands.Choice[str]]:
 
 async def complete_style(interaction: discord.Interaction[Ganvas], current: str) -> list[app_commands.Choice[str]]:
     """Offer styles whose name contains what was typed."""
+    return _offered(interaction.client.styles, current)
+
+
+async def complete_art_style(interaction: discord.Interaction[Ganvas], current: str) -> list[app_commands.Choice[str]]:
+    """Offer the art styles that the painter learned, then styles to finish a painting in."""
+    return _offered(interaction.client.art_styles, current)
+
+
+def _offered(names: Sequence[str], current: str) -> list[app_commands.Choice[str]]:
     wanted = current.lower().replace(" ", "-").strip("-")
-    found = [style for style in interaction.client.styles if wanted in style]
-    return [app_commands.Choice(name=title_of(style)[:100], value=style[:100]) for style in found[:OFFERED]]
+    found = [name for name in names if wanted in name]
+    return [app_commands.Choice(name=title_of(name)[:100], value=name[:100]) for name in found[:OFFERED]]
 
 
 def read_style(text: str | None, known: tuple[str, ...]) -> str | None:
@@ -73,7 +83,7 @@ def stop_of(art: Artwork, *, last: bool) -> Stop:
     """
     options = art.recipe.get("options", {})
     if art.command == "paint":
-        return Stop(options["genre"], options["seed"])
+        return Stop(options["genre"], options["seed"], options.get("art_style"))
     if art.command == "morph" and options.get("stops"):
         return Stop(**options["stops"][-1 if last else 0])
     raise InvalidRequest(f"`{art.id}` cannot be a stop of a morph: only paintings and other morphs can.")

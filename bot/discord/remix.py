@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.api import EnhanceRequest, MorphRequest, PaintRequest, Request, Stop, StylizeRequest
+from engine.api import EnhanceRequest, MorphRequest, PaintRequest, Request, StylizeRequest
 from engine.errors import InvalidRequest
 
 
@@ -24,7 +24,7 @@ def reroll(request: Request, rng: random.Random, styles: Sequence[str]) -> Reque
     if isinstance(request, PaintRequest):
         return replace(request, seed=fresh_seed(rng), count=1)
     if isinstance(request, MorphRequest):
-        return replace(request, stops=tuple(Stop(stop.genre, fresh_seed(rng)) for stop in request.stops))
+        return replace(request, stops=tuple(replace(stop, seed=fresh_seed(rng)) for stop in request.stops))
     if isinstance(request, StylizeRequest):
         others = [style for style in styles if style != request.style]
         if others:
@@ -41,7 +41,7 @@ def vary(request: Request, rng: random.Random) -> Request:
     if isinstance(request, PaintRequest):
         return replace(request, psi=_nudge(request.psi, rng), count=1)
     if isinstance(request, MorphRequest):
-        return replace(request, stops=(*request.stops[:-1], Stop(request.stops[-1].genre, fresh_seed(rng))))
+        return replace(request, stops=(*request.stops[:-1], replace(request.stops[-1], seed=fresh_seed(rng))))
     if isinstance(request, StylizeRequest):
         return replace(request, strength=_nudge(request.strength, rng))
     if isinstance(request, EnhanceRequest):

@@ -143,7 +143,7 @@ def stop_of(artwork: Artwork) -> Stop:
     options = artwork.recipe.get("options", {})
     if artwork.command != "paint" or "genre" not in options:
         raise InvalidRequest(f"{artwork.id} is no painting from a seed, so it cannot be morphed; pick a painted work.")
-    return Stop(options["genre"], options["seed"])
+    return Stop(options["genre"], options["seed"], options.get("art_style"))
 
 
 async def submit(

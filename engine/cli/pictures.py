@@ -50,7 +50,7 @@ def stylize(
 def paint(
     genre: Annotated[str, typer.Option(help="Such as landscape, portrait, flowers.", show_default=False)],
     out: Out,
-    art_style: Annotated[str | None, typer.Option(help="An art style, such as impressionism.")] = None,
+    art_style: Annotated[str | None, typer.Option(help="An art style, such as impressionism; or a style.")] = None,
     count: Annotated[int, typer.Option(help="How many; several files are numbered.")] = 1,
     seed: Annotated[str | None, typer.Option(help="A number or any text; random by default.")] = None,
     psi: Psi = 0.8,

@@ -2,7 +2,7 @@
 
 Generator: residual blocks with conditional batch norm, as in SNGAN-projection (Miyato and Koyama 2018); the latent sets
 the 4x4 layout and, with the genre, the gains of every block.  Discriminator: Projected GAN (Sauer et al. 2021,
-2111.01007) with slim heads; the genre enters by projection.
+2111.01007) with slim heads; genre and art style enter by projection.
 """
 
 from __future__ import annotations
@@ -67,15 +67,25 @@ class ToRGB(nn.Sequential):
         super().__init__(nn.BatchNorm2d(channels), nn.LeakyReLU(0.2), nn.Conv2d(channels, 3, 3, padding=1))
 
 
+def _example_labels(genres: int, art_styles: int) -> Tensor:
+    """Return the labels (2, G + S) of two paintings, the second in no art style."""
+    labels = F.one_hot(torch.arange(2) % genres, genres + art_styles).float()
+    labels[0, genres:] = F.one_hot(torch.tensor(0), art_styles) if art_styles else 0
+    return labels
+
+
 @register("painter")
 class Painter(nn.Module):
-    """z (B, Z) ~ N(0, 1) and genre weights (B, G) -> paintings (B, 3, R, R) in [0, 1].
+    """z (B, Z) ~ N(0, 1) and labels (B, G) or (B, G + S) -> paintings (B, 3, R, R) in [0, 1].
 
-    Each genre has its own place among the latents: z is moved to N(``centre``, ``spread``^2), which training fits to
-    where the encoder finds the genre's paintings.  With N(0, 1) for all of them most of z fell where no painting lies.
+    Labels are the weights of the genres and, behind them, of the art styles; where those are left out or zero the
+    painting is in any style.  Each genre has its own place among the latents: z is moved to N(``centre``,
+    ``spread``^2), which training fits to where the encoder finds the genre's paintings, and on by ``style_centre``, as
+    far as it finds those of an art style from there.  With N(0, 1) for all most of z fell where no painting lies.
 
     Args:
         genres: how many genres there are.
+        art_styles: how many art styles there are.
         resolution: 64, 128 or 256 px; a larger net starts from a smaller one's tensors of the same names.
         z_dim: length of the latent.
         embedding: length of a genre's embedding.
@@ -83,13 +93,20 @@ class Painter(nn.Module):
     """
 
     def __init__(
-        self, genres: int = 9, resolution: int = 64, z_dim: int = 128, embedding: int = 64, width: float = 1.0
+        self,
+        genres: int = 9,
+        resolution: int = 64,
+        z_dim: int = 128,
+        embedding: int = 64,
+        width: float = 1.0,
+        art_styles: int = 0,
     ) -> None:
         super().__init__()
-        self.genres, self.resolution, self.z_dim = genres, resolution, z_dim
+        self.genres, self.art_styles, self.resolution, self.z_dim = genres, art_styles, resolution, z_dim
         condition = z_dim + embedding
         channels = {r: int(c * width) for r, c in WIDTHS.items()}
         self.embed = nn.Linear(genres, embedding, bias=False)
+        self.embed_style = nn.Linear(art_styles, embedding, bias=False) if art_styles else None
         self.start = nn.Linear(condition, 16 * channels[4])
         self.blocks = nn.ModuleDict(
             {f"{r}px": GeneratorBlock(channels[r // 2], channels[r], condition) for r in WIDTHS if 8 <= r <= resolution}
@@ -104,21 +121,31 @@ class Painter(nn.Module):
         self.spread: Tensor
         self.register_buffer("centre", torch.zeros(genres, z_dim))
         self.register_buffer("spread", torch.eye(z_dim).repeat(genres, 1, 1))
+        if self.embed_style is not None:
+            nn.init.zeros_(self.embed_style.weight)  # a painter that learns art styles begins as it was without them
+            self.style_centre: Tensor
+            self.register_buffer("style_centre", torch.zeros(art_styles, z_dim))
 
-    def place(self, z: Tensor, genre: Tensor) -> Tensor:
-        """Return z (B, Z) ~ N(0, 1) moved to where paintings of its genre lie: (B, Z)."""
+    def place(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Return z (B, Z) ~ N(0, 1) moved to where paintings of its labels lie: (B, Z)."""
         # Products and sums, not matrix products: each row is the same in any batch, and no autocast rounds it.
-        spread = (genre[:, :, None, None] * self.spread).sum(1)
-        return (genre[:, :, None] * self.centre).sum(1) + (spread * z[:, None]).sum(2)
+        genre, art_style = labels[:, : self.genres], labels[:, self.genres :]
+        centre = (genre[:, :, None] * self.centre).sum(1)
+        if art_style.shape[1]:
+            centre = centre + (art_style[:, :, None] * self.style_centre).sum(1)
+        return centre + ((genre[:, :, None, None] * self.spread).sum(1) * z[:, None]).sum(2)
 
-    def condition(self, z: Tensor, genre: Tensor, psi: Tensor | None = None) -> Tensor:
-        """Return w (B, Z + E).  ``psi`` (B,) in [0, 1] truncates towards the genre's own mean painting, z = 0, not
+    def condition(self, z: Tensor, labels: Tensor, psi: Tensor | None = None) -> Tensor:
+        """Return w (B, Z + E).  ``psi`` (B,) in [0, 1] truncates towards the labels' own mean painting, z = 0, not
         towards one mean of all (the conditional truncation of Dobler et al. 2202.11777)."""
-        return self.condition_placed(self.place(z if psi is None else z * psi[:, None], genre), genre)
+        return self.condition_placed(self.place(z if psi is None else z * psi[:, None], labels), labels)
 
-    def condition_placed(self, z: Tensor, genre: Tensor) -> Tensor:
-        """Return w (B, Z + E) for z (B, Z) that is where its genre lies, as an encoder's is."""
-        return torch.cat([z, self.embed(genre)], dim=1)
+    def condition_placed(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Return w (B, Z + E) for z (B, Z) that is where its labels lie, as an encoder's is."""
+        embedding = self.embed(labels[:, : self.genres])
+        if self.embed_style is not None and labels.shape[1] > self.genres:
+            embedding = embedding + self.embed_style(labels[:, self.genres :])
+        return torch.cat([z, embedding], dim=1)
 
     def layout(self, w: Tensor) -> Tensor:
         """Return what is where in paintings: (B, C, 4, 4), from which all else grows."""
@@ -135,8 +162,8 @@ class Painter(nn.Module):
                 picture = coarse + self.to_rgb[size](x).float()
         return torch.sigmoid(2 * picture)
 
-    def forward(self, z: Tensor, genre: Tensor, psi: Tensor | None = None) -> Tensor:
-        return self.synthesize(self.condition(z, genre, psi))
+    def forward(self, z: Tensor, labels: Tensor, psi: Tensor | None = None) -> Tensor:
+        return self.synthesize(self.condition(z, labels, psi))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Let a painter from before there were places have all genres in one, N(0, 1)."""
@@ -145,8 +172,8 @@ class Painter(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def example(self, size: int) -> tuple[Tensor, ...]:
-        """Return latents and genres; the size is the net's own."""
-        return torch.randn(2, self.z_dim), F.one_hot(torch.arange(2) % self.genres, self.genres).float()
+        """Return latents and labels; the size is the net's own."""
+        return torch.randn(2, self.z_dim), _example_labels(self.genres, self.art_styles)
 
 
 class Projector(nn.Module):
@@ -167,10 +194,11 @@ class Projector(nn.Module):
 
 
 class Head(nn.Module):
-    """Logits (B, h, w) of one scale: spectral-normed strided convolutions down to about 4x4, genre by projection."""
+    """Logits (B, h, w) of one scale: spectral-normed strided convolutions down to about 4x4, labels by projection."""
 
-    def __init__(self, inputs: int, halvings: int, genres: int) -> None:
+    def __init__(self, inputs: int, halvings: int, genres: int, art_styles: int) -> None:
         super().__init__()
+        self.genres = genres
         layers: list[nn.Module] = []
         for _ in range(halvings):
             outputs = min(2 * inputs, 256)
@@ -183,31 +211,42 @@ class Head(nn.Module):
         self.body = nn.Sequential(*layers)
         self.out = spectral_norm(nn.Conv2d(inputs, 1, 1))
         self.genre = spectral_norm(nn.Linear(genres, inputs, bias=False))
+        self.art_style = spectral_norm(nn.Linear(art_styles, inputs, bias=False)) if art_styles else None
 
-    def forward(self, x: Tensor, genre: Tensor, conditioning: float) -> Tensor:
+    def forward(self, x: Tensor, labels: Tensor, conditioning: float) -> Tensor:
         x = self.body(x)
         logits = self.out(x)[:, 0]
         if conditioning:
-            logits = logits + conditioning * torch.einsum("bchw,bc->bhw", x, self.genre(genre)) / x.shape[1] ** 0.5
+            wanted = self.genre(labels[:, : self.genres])
+            if self.art_style is not None and labels.shape[1] > self.genres:
+                wanted = wanted + self.art_style(labels[:, self.genres :])
+            logits = logits + conditioning * torch.einsum("bchw,bc->bhw", x, wanted) / x.shape[1] ** 0.5
         return logits
 
 
 @register("projected-discriminator")
 class ProjectedDiscriminator(nn.Module):
-    """Pictures (B, 3, H, W) in [0, 1] and genres (B, G) -> logits of four scales.
+    """Pictures (B, 3, H, W) in [0, 1] and labels (B, G) or (B, G + S), as a painter's -> logits of four scales.
 
     Args:
         genres: how many genres there are.
+        art_styles: how many art styles there are.
         size: px to which pictures are scaled before the feature network.
         widths: channels of the projected maps.
     """
 
-    def __init__(self, genres: int = 9, size: int = 96, widths: tuple[int, int, int, int] = (32, 64, 128, 256)) -> None:
+    def __init__(
+        self,
+        genres: int = 9,
+        size: int = 96,
+        widths: tuple[int, int, int, int] = (32, 64, 128, 256),
+        art_styles: int = 0,
+    ) -> None:
         super().__init__()
-        self.genres, self.size = genres, size
+        self.genres, self.art_styles, self.size = genres, art_styles, size
         self.features = LiteFeatures(0)
         self.projector = Projector(self.features.channels, tuple(widths))
-        self.heads = nn.ModuleList(Head(w, 3 - level, genres) for level, w in enumerate(widths))
+        self.heads = nn.ModuleList(Head(w, 3 - level, genres, art_styles) for level, w in enumerate(widths))
 
     def train(self, mode: bool = True) -> ProjectedDiscriminator:
         """Switch the heads; the features stay as they are."""
@@ -222,21 +261,21 @@ class ProjectedDiscriminator(nn.Module):
             pictures = F.interpolate(pictures, size=(self.size, self.size), mode="bilinear", antialias=antialias)
         return self.features(pictures)
 
-    def judge(self, maps: list[Tensor], genre: Tensor, conditioning: float = 1.0) -> list[Tensor]:
-        """Return the logits (B, h, w) of each scale; ``conditioning`` in [0, 1] fades the genre in."""
-        return self.judge_mixed(self.projector(maps), genre, conditioning)
+    def judge(self, maps: list[Tensor], labels: Tensor, conditioning: float = 1.0) -> list[Tensor]:
+        """Return the logits (B, h, w) of each scale; ``conditioning`` in [0, 1] fades the labels in."""
+        return self.judge_mixed(self.projector(maps), labels, conditioning)
 
-    def judge_mixed(self, mixed: list[Tensor], genre: Tensor, conditioning: float = 1.0) -> list[Tensor]:
+    def judge_mixed(self, mixed: list[Tensor], labels: Tensor, conditioning: float = 1.0) -> list[Tensor]:
         """Return the same of maps that went through the ``projector`` already."""
-        return [head(x, genre, conditioning) for head, x in zip(self.heads, mixed, strict=True)]
+        return [head(x, labels, conditioning) for head, x in zip(self.heads, mixed, strict=True)]
 
-    def score(self, pictures: Tensor, genre: Tensor) -> Tensor:
+    def score(self, pictures: Tensor, labels: Tensor) -> Tensor:
         """Return one number per picture (B,), higher is better: what best-of-K ranks by."""
-        return torch.stack([logits.float().mean((1, 2)) for logits in self.judge(self.look(pictures), genre)]).mean(0)
+        return torch.stack([logits.float().mean((1, 2)) for logits in self.judge(self.look(pictures), labels)]).mean(0)
 
-    def forward(self, pictures: Tensor, genre: Tensor) -> Tensor:
-        return self.score(pictures, genre)
+    def forward(self, pictures: Tensor, labels: Tensor) -> Tensor:
+        return self.score(pictures, labels)
 
     def example(self, size: int) -> tuple[Tensor, ...]:
-        """Return pictures and genres."""
-        return torch.rand(2, 3, size, size), F.one_hot(torch.arange(2) % self.genres, self.genres).float()
+        """Return pictures and labels."""
+        return torch.rand(2, 3, size, size), _example_labels(self.genres, self.art_styles)

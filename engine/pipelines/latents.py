@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.api import Stop
-from engine.checkpoints import Model
+from engine.checkpoints import Card, Model
 from engine.errors import InvalidRequest
 from engine.pipelines.job import Job
 
@@ -27,11 +27,11 @@ DRIFT = 0.5  # of the way from a painting to a neighbour that is left after each
 
 @dataclass(frozen=True)
 class Point:
-    """A latent ``z`` (Z,), genre weights (G,) and the truncation psi; for a canvas that is no square also its layout's
+    """A latent ``z`` (Z,), labels (G + S,) and the truncation psi; for a canvas that is no square also its layout's
     rows and columns, and the two latents towards which it drifts beyond its edges."""
 
     z: Tensor
-    genre: Tensor
+    labels: Tensor
     psi: float
     grid: tuple[int, int] = (SIDE, SIDE)
     neighbours: tuple[Tensor, ...] = ()
@@ -46,8 +46,11 @@ def grid_for(model: Model, width: int, height: int) -> tuple[int, int]:
     return (SIDE, longer) if width > height else (longer, SIDE)
 
 
-def point(model: Model, genre: str, seed: int, psi: float, grid: tuple[int, int] = (SIDE, SIDE)) -> Point:
-    """Return the point that a genre and a seed name, on a canvas of ``grid``.
+def point(
+    model: Model, genre: str, seed: int, psi: float, grid: tuple[int, int] = (SIDE, SIDE), art_style: str | None = None
+) -> Point:
+    """Return the point that a genre, a seed and perhaps an ``art_style`` that the painter learned name, on a canvas of
+    ``grid``.
 
     Raises:
         InvalidRequest: the painter never learned that genre.
@@ -56,10 +59,18 @@ def point(model: Model, genre: str, seed: int, psi: float, grid: tuple[int, int]
     if genre not in genres:
         raise InvalidRequest(f"The painter {model.card.name} does not paint {genre}; it paints {', '.join(genres)}.")
     draw = torch.Generator().manual_seed(seed)
-    weights = torch.zeros(len(genres))
-    weights[genres.index(genre)] = 1
+    art_styles = art_styles_of(model.card)
+    labels = torch.zeros(len(genres) + len(art_styles))
+    labels[genres.index(genre)] = 1
+    if art_style in art_styles:
+        labels[len(genres) + art_styles.index(art_style)] = 1
     z, *neighbours = (torch.randn(int(model.net.z_dim), generator=draw) for _ in range(3))  # type: ignore[arg-type]
-    return Point(z, weights, psi, grid, tuple(neighbours))
+    return Point(z, labels, psi, grid, tuple(neighbours))
+
+
+def art_styles_of(card: Card) -> list[str]:
+    """Return the art styles that a painter learned."""
+    return list(card.get("art_styles") or ())
 
 
 def candidate_seed(seed: int, index: int) -> int:
@@ -90,9 +101,9 @@ def paint(job: Job, model: Model, points: Sequence[Point], *, share: tuple[float
 def _painted(model: Model, points: Sequence[Point]) -> Tensor:
     """Return the pictures (BATCH, 3, h, w) of at most BATCH points of one grid."""
     net, grid = model.net, points[0].grid
-    z, genre, psi = stacked(points)
+    z, labels, psi = stacked(points)
     if grid == (SIDE, SIDE):
-        return net(z, genre, psi)
+        return net(z, labels, psi)
     # The painting itself is in the middle.  Beyond its edges the canvas goes on as its mirror image, which has no
     # seam, and drifts place by place towards its neighbours, so that nothing is seen twice.
     before = (max(grid) - SIDE + 1) // 2
@@ -101,10 +112,10 @@ def _painted(model: Model, points: Sequence[Point]) -> Tensor:
         beyond = max(0, -place, place - SIDE + 1)
         turn = abs(place) % (2 * SIDE - 2)
         drifted = _drifted(points, 0 if place < 0 else 1, 1 - DRIFT**beyond)
-        layout = net.layout(net.condition(drifted, genre, psi))  # type: ignore[operator]
+        layout = net.layout(net.condition(drifted, labels, psi))  # type: ignore[operator]
         places.append(layout.select(3 if grid[1] > grid[0] else 2, min(turn, 2 * SIDE - 2 - turn)))
     canvas = torch.stack(places, 3 if grid[1] > grid[0] else 2)
-    picture: Tensor = net.synthesize(net.condition(z, genre, psi), canvas)  # type: ignore[operator]
+    picture: Tensor = net.synthesize(net.condition(z, labels, psi), canvas)  # type: ignore[operator]
     return picture
 
 
@@ -116,7 +127,7 @@ def _drifted(points: Sequence[Point], side: int, t: float) -> Tensor:
 def stacked(points: Sequence[Point]) -> tuple[Tensor, Tensor, Tensor]:
     return (
         padded([each.z for each in points]),
-        padded([each.genre for each in points]),
+        padded([each.labels for each in points]),
         padded([torch.tensor(float(each.psi)) for each in points]),
     )
 
@@ -129,13 +140,15 @@ def padded(rows: Sequence[Tensor]) -> Tensor:
 def path(model: Model, stops: Sequence[Stop], frames: int, psi: float, *, loop: bool) -> list[Point]:
     """Return ``frames`` points in equal steps along the way through ``stops``.
 
-    Between two stops z is slerped and the genre weights lerped.  A leg's length is the angle between the latents,
-    joined with the distance of the genres, so a short leg gets few frames.  A loop ends one step before its start.
+    Between two stops z is slerped and the labels lerped.  A leg's length is the angle between the latents, joined with
+    the distance of the labels, so a short leg gets few frames.  A loop ends one step before its start.
     """
-    corners = [point(model, stop.genre, stop.seed, psi) for stop in stops]
+    corners = [point(model, stop.genre, stop.seed, psi, art_style=stop.art_style) for stop in stops]
     if loop:
         corners.append(corners[0])
-    lengths = [math.hypot(_angle(a.z, b.z), float((a.genre - b.genre).norm())) for a, b in itertools.pairwise(corners)]
+    lengths = [
+        math.hypot(_angle(a.z, b.z), float((a.labels - b.labels).norm())) for a, b in itertools.pairwise(corners)
+    ]
     total = sum(lengths)
     steps = frames if loop else frames - 1
     points = []
@@ -146,7 +159,7 @@ def path(model: Model, stops: Sequence[Stop], frames: int, psi: float, *, loop: 
             leg += 1
         t = min(1.0, left / lengths[leg]) if lengths[leg] else 0.0
         a, b = corners[leg], corners[leg + 1]
-        points.append(Point(slerp(a.z, b.z, t), torch.lerp(a.genre, b.genre, t), psi))
+        points.append(Point(slerp(a.z, b.z, t), torch.lerp(a.labels, b.labels, t), psi))
     return points
 
 

@@ -74,7 +74,14 @@ def _sample(jobs: Sequence[Job]) -> list[list[Sample]]:
         for request, best_of in zip(asked, many, strict=True)
     ]
     points = [
-        latents.point(model, request.genre, seed, request.psi, latents.grid_for(model, request.width, request.height))
+        latents.point(
+            model,
+            request.genre,
+            seed,
+            request.psi,
+            latents.grid_for(model, request.width, request.height),
+            request.art_style,
+        )
         for request, paintings in zip(asked, seeds, strict=True)
         for candidates in paintings
         for seed in candidates
@@ -100,8 +107,9 @@ def _nth(seed: int, index: int) -> int:
 def _complete(job: Job, request: PaintRequest, sample: Sample, share: tuple[float, float]) -> None:
     """Turn a sample into an output.  Its recipe asks for this one painting alone, by the seed that was chosen."""
     card = painter_of(request)
-    finish = finish_of(request.finish, card, default=request.art_style is None)
-    looks = [_art_style(request.art_style)] if request.art_style else []
+    foreign = request.art_style if request.art_style not in latents.art_styles_of(card) else None
+    finish = finish_of(request.finish, card, default=foreign is None)
+    looks = [_art_style(foreign, card)] if foreign else []
     looks += [finish] if finish else []
     soft = max(request.width, request.height) > SOFT * max(sample.picture.shape[2:])
     relief = _relief() if soft and not looks and request.finish is None else None
@@ -126,14 +134,17 @@ def finish_of(finish: str | None, painter: Card, *, default: bool = True) -> Loo
     return None if finish in (None, "none") else find_look(str(finish))
 
 
-def _art_style(name: str) -> Look:
-    """Return the look of an art style: a style, or the first of the movement that is named."""
-    for card in checkpoints.catalogue("stylizer"):
-        for style in card["styles"]:
-            if name in (style["name"], style.get("movement")):
-                return Look(card, ((style["name"], 1.0),))
-    styles = [style for card in checkpoints.catalogue("stylizer") for style in card["styles"]]
-    known = dict.fromkeys(style.get("movement") or style["name"] for style in styles)
+def _art_style(name: str, painter: Card) -> Look:
+    """Return the look of an art style that the painter never learned: a style, the first of a movement, or a brush."""
+    styles = [(card, style) for card in checkpoints.catalogue("stylizer") for style in card["styles"]]
+    for card, style in styles:
+        if name in (style["name"], style.get("movement")):
+            return Look(card, ((style["name"], 1.0),))
+    brushes = {card.name: card for card in checkpoints.catalogue("brush")}
+    if name in brushes:
+        return Look(brushes[name])
+    learned = latents.art_styles_of(painter)
+    known = dict.fromkeys([*learned, *(style.get("movement") or style["name"] for _, style in styles), *brushes])
     raise UnknownName(f"There is no art style {name!r}; there are {', '.join(known) or 'none yet'}.")
 
 

@@ -52,10 +52,10 @@ class Judged:
         critic: list[float] = []
         community: list[float] = []
         for start in range(0, len(points), BATCH):
-            _, genre, _ = stacked(points[start : start + BATCH])
+            _, labels, _ = stacked(points[start : start + BATCH])
             middles = padded([cover(each, *[min(each.shape[2:])] * 2)[0] for each in pictures[start : start + BATCH]])
             with job.network():
-                critic.extend(model.discriminator.score(middles, genre).float().tolist())  # type: ignore[operator]
+                critic.extend(model.discriminator.score(middles, labels).float().tolist())  # type: ignore[operator]
                 if taste and looks:
                     community.extend(taste.lower(looks(middles)).tolist())
         return cls((critic, community) if taste else (critic,))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch.nn.utils.parametrize import cached
 
 from engine import losses, nets
 from engine.api import GENRES, parse_genre
+from engine.data.folders import slug
 from engine.data.paintings import load_pictures
 from engine.errors import InvalidRequest
 from engine.nets.efficientnet import load_lite
@@ -53,6 +55,9 @@ class PainterConfig(Config):
     resolution: int = 64
     critic_size: int = 96  # px, what the discriminator's features see
     genres: tuple[str, ...] = RELEASED_GENRES
+    art_styles: int = Field(
+        100, ge=0
+    )  # paintings of an art style, a folder below a genre's, to learn it; 0: learn none
     width: float = 1.0  # factor on the generator's channels
     learning_rate: float = 2e-4
     memory_rate: float = 1e-3  # learning rate while only drawing from memory
@@ -105,10 +110,15 @@ class PainterSystem(System):
         self.pictures = load_pictures(root, config.resolution, cache)
         self.genres = tuple(parse_genre(genre) for genre in config.genres)
         self._sort_by_genre()
+        self._find_art_styles()
 
-        count = len(self.genres)
-        generator = nets.create("painter", genres=count, resolution=config.resolution, width=config.width)
-        critic = nets.create("projected-discriminator", genres=count, size=config.critic_size)
+        count, art_styles = len(self.genres), len(self.art_styles)
+        self.net_config = {
+            "genres": count, "art_styles": art_styles, "resolution": config.resolution, "width": config.width,
+        }  # fmt: skip
+        self.critic_config = {"genres": count, "art_styles": art_styles, "size": config.critic_size}
+        generator = nets.create("painter", **self.net_config)
+        critic = nets.create("projected-discriminator", **self.critic_config)
         assert isinstance(generator, Painter) and isinstance(critic, ProjectedDiscriminator)
         critic.features.load_state_dict(load_lite(0).state_dict())
         packed = nets.create(
@@ -151,6 +161,22 @@ class PainterSystem(System):
         weights = np.sqrt([len(rows) for rows in self.rows])
         self.genre_odds = weights / weights.sum()
 
+    def _find_art_styles(self) -> None:
+        """Find the art style of each painting, -1 where it has none of those that are learned."""
+        folders = [Path(name).parts[1:-1] for name in self.pictures.paths]
+        named = [slug(below[0]) if below else "" for below in folders]
+        count = Counter(named[row] for rows in self.rows for row in rows if named[row])
+        least = self.config.art_styles or math.inf
+        self.art_styles = sorted(name for name in count if count[name] >= least)
+        self.art_style_of = np.array([self.art_styles.index(x) if x in self.art_styles else -1 for x in named])
+
+    def _labels(self, genres: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """Return labels (B, G + S); half of the art styles are kept back, so that a painting without one is learned."""
+        told = np.where(rng.random(len(rows)) < 0.5, self.art_style_of[rows], -1)
+        genre = F.one_hot(torch.from_numpy(genres), len(self.genres))
+        art_style = F.one_hot(torch.from_numpy(told) + 1, len(self.art_styles) + 1)[:, 1:]
+        return torch.cat([genre, art_style], dim=1).float()
+
     @torch.no_grad()
     def _read_paintings(self) -> Tensor:
         """Return what the encoder is told of every painting: pooled features and an 8 px thumbnail, standardised."""
@@ -171,22 +197,26 @@ class PainterSystem(System):
     # Training
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return paintings (B, 3, R, R), PACK of a genre after each other, genres (B, G) and what E is told (B, F)."""
+        """Return paintings (B, 3, R, R), PACK of a genre after each other, labels (B, G + S), what E is told (B, F)."""
         count = self.config.batch
-        labels = self.numpy_rng.choice(len(self.genres), size=count // PACK, p=self.genre_odds).repeat(PACK)
-        rows = np.array([self.numpy_rng.choice(self.rows[label]) for label in labels])
+        genres, rows = self._draw(count, self.numpy_rng)
         mirror = torch.from_numpy(self.numpy_rng.random(count) < 0.5)
         real = self.pictures.batch(rows)
         real = torch.where(mirror[:, None, None, None], real.flip(3), real).to(memory_format=torch.channels_last)
-        genre = F.one_hot(torch.from_numpy(labels), len(self.genres)).float()
-        return real, genre, self.known[mirror.long(), torch.from_numpy(rows)].float()
+        labels = self._labels(genres, rows, self.numpy_rng)
+        return real, labels, self.known[mirror.long(), torch.from_numpy(rows)].float()
+
+    def _draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return genres (B,), PACK times each after itself, and rows (B,) of paintings of them."""
+        genres = rng.choice(len(self.genres), size=count // PACK, p=self.genre_odds).repeat(PACK)
+        return genres, np.array([rng.choice(self.rows[genre]) for genre in genres])
 
     def step(self) -> dict[str, float]:
         """Draw half of a batch from memory and half from the prior; D judges all, then G learns from D and likeness."""
         config = self.config
         alone = self.images < config.memory
         self._set_rates(alone)
-        real, genre, told = (each.to(self.device) for each in self._batch())
+        real, labels, told = (each.to(self.device) for each in self._batch())
         remembered = config.batch if alone else config.batch // 2
 
         # Draw z: from memory, and from the prior.
@@ -194,14 +224,14 @@ class PainterSystem(System):
             self._fit_prior()
         mean, log_variance = self.E(told[:remembered])
         noise = torch.randn(config.batch, self.G.z_dim, generator=self.torch_rng).to(self.device)
-        from_prior = self.G.place(noise[remembered:], genre[remembered:])
+        from_prior = self.G.place(noise[remembered:], labels[remembered:])
         z = torch.cat([mean + noise[:remembered] * (log_variance / 2).exp(), from_prior])
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
 
         # Paint, and let the frozen features look at both with the same augmentation.
         augment = Augmentation.draw(config.batch, self.torch_rng, device=self.device)
         with self.autocast():
-            fake = self.G.synthesize(self.G.condition_placed(z, genre))
+            fake = self.G.synthesize(self.G.condition_placed(z, labels))
             with torch.no_grad():
                 real_maps = self.D.look(augment(real))
             fake_maps = self.D.look(augment(fake))
@@ -213,8 +243,8 @@ class PainterSystem(System):
         if not alone:
             self._critics_learn(True)
             with self.autocast(), cached():  # the spectral norms serve both
-                on_real = self._judge(self.D.projector(real_maps), genre, conditioning)
-                on_fake = self._judge([m.detach() for m in fake_mixed], genre, conditioning)
+                on_real = self._judge(self.D.projector(real_maps), labels, conditioning)
+                on_fake = self._judge([m.detach() for m in fake_mixed], labels, conditioning)
             loss_d = self._weighed(
                 [losses.hinge_discriminator(r.float(), f.float()) for r, f in zip(on_real, on_fake, strict=True)]
             )
@@ -230,7 +260,7 @@ class PainterSystem(System):
         if not alone:
             self._critics_learn(False)
             with self.autocast():
-                judged = self._judge(fake_mixed, genre, conditioning)
+                judged = self._judge(fake_mixed, labels, conditioning)
             adversarial = self._weighed([losses.hinge_generator(logits.float()) for logits in judged])
             loss_g = loss_g + adversarial
             told_losses["G"] = adversarial.detach()
@@ -255,10 +285,11 @@ class PainterSystem(System):
         self.D.heads.requires_grad_(learn)
         self.packed.requires_grad_(learn)
 
-    def _judge(self, mixed: list[Tensor], genre: Tensor, conditioning: float) -> list[Tensor]:
+    def _judge(self, mixed: list[Tensor], labels: Tensor, conditioning: float) -> list[Tensor]:
         """Return the logits of each scale for each picture, then those of the packs."""
         packs = mixed[PACKED_SCALE].unflatten(0, (-1, PACK))
-        return [*self.D.judge_mixed(mixed, genre, conditioning), self.packed(packs, genre[::PACK])]
+        genre = labels[::PACK, : len(self.genres)]
+        return [*self.D.judge_mixed(mixed, labels, conditioning), self.packed(packs, genre)]
 
     def _weighed(self, told: list[Tensor]) -> Tensor:
         """Return the mean over the scales, and what the packs add to it."""
@@ -280,13 +311,22 @@ class PainterSystem(System):
 
     @torch.no_grad()
     def _fit_prior(self) -> None:
-        """Fit each genre's prior to where its paintings are: the Gaussian of their latents' means and variances."""
+        """Fit each genre's prior to where its paintings are: the Gaussian of their latents' means and variances.
+
+        The prior of an art style is the genre's, moved by as much as its paintings lie from their genres' centres.
+        """
+        from_centre = torch.zeros(len(self.art_styles) + 1, self.G.z_dim)
         for label, rows in enumerate(self.rows):
             mean, log_variance = self.E(self.known[:, torch.from_numpy(rows)].flatten(0, 1).float().to(self.device))
             scatter = torch.cov(mean.T) + log_variance.exp().mean(0).diag()
             sizes, directions = torch.linalg.eigh(scatter)
             self.G.centre[label] = mean.mean(0)
             self.G.spread[label] = (directions * sizes.clamp_min(0).sqrt()) @ directions.T
+            art_style = torch.from_numpy(self.art_style_of[rows])
+            from_centre.index_add_(0, art_style + 1, (mean.unflatten(0, (2, -1)).mean(0) - self.G.centre[label]).cpu())
+        if self.art_styles:
+            count = np.bincount(self.art_style_of[np.concatenate(self.rows)] + 1, minlength=len(from_centre))
+            self.G.style_centre.copy_(from_centre[1:] / torch.from_numpy(count[1:, None]))
 
     def _set_rates(self, alone: bool) -> None:
         config = self.config
@@ -306,20 +346,26 @@ class PainterSystem(System):
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
-        """Rows: genres; columns: eight fixed latents, then two paintings and how they are drawn from memory."""
+        """Rows: genres, then art styles of the commonest genre; columns: eight fixed latents, then two paintings and
+        how they are drawn from memory."""
         net = self.averages["G"].eval()
         assert isinstance(net, Painter)
-        rows = []
-        for label in range(len(self.genres)):
-            genre = F.one_hot(torch.full((8,), label), len(self.genres)).float()
-            painted = net(self.fixed_z, genre)
-            shown = self.rows[label][[0, len(self.rows[label]) // 2]]
-            originals = self.pictures.batch(shown)
-            mean, _ = self.E(self.known[0, torch.from_numpy(shown)].float())
-            drawn = net.synthesize(net.condition_placed(mean, genre[:2]))
-            strip = torch.cat([painted, originals, drawn])
-            rows.append(F.interpolate(strip, scale_factor=128 / strip.shape[2]).permute(2, 0, 3, 1).flatten(1, 2))
-        return torch.cat(rows).mul(255).round().byte().numpy()
+        genres = torch.eye(len(self.genres), len(self.genres) + len(self.art_styles))
+        art_styles = torch.eye(len(self.genres) + len(self.art_styles))[len(self.genres) :]
+        commonest = int(np.argmax([len(rows) for rows in self.rows]))
+        shown = list(zip(self.rows, genres, strict=True))
+        for art_style, labels in enumerate(art_styles):
+            own = [row for rows in self.rows for row in rows if self.art_style_of[row] == art_style]
+            shown.append((np.array(own), genres[commonest] + labels))
+        strips = []
+        for rows, labels in shown:
+            painted = net(self.fixed_z, labels.expand(8, -1))
+            two = rows[[0, len(rows) // 2]]
+            mean, _ = self.E(self.known[0, torch.from_numpy(two)].float())
+            drawn = net.synthesize(net.condition_placed(mean, labels.expand(2, -1)))
+            strip = torch.cat([painted, self.pictures.batch(two), drawn])
+            strips.append(F.interpolate(strip, scale_factor=128 / strip.shape[2]).permute(2, 0, 3, 1).flatten(1, 2))
+        return torch.cat(strips).mul(255).round().byte().numpy()
 
     def preview(self, sheet: np.ndarray) -> np.ndarray:
         return sheet[:, : 128 * len(self.fixed_z)]
@@ -329,20 +375,14 @@ class PainterSystem(System):
         self._settle_norms(net)
         tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
         tensors |= {f"discriminator.{name}": value for name, value in self.D.state_dict().items()}
-        for name, net in (("encoder", self.E), ("packed", self.packed)):  # for --init: they know z, and the genres
-            tensors |= {f"{name}.{key}": value for key, value in net.state_dict().items()}
-        config = self.config
+        for name, other in (("encoder", self.E), ("packed", self.packed)):  # for --init: they know z, and the genres
+            tensors |= {f"{name}.{key}": value for key, value in other.state_dict().items()}
         card = {
-            "net": {
-                "name": "painter",
-                "config": {"genres": len(self.genres), "resolution": config.resolution, "width": config.width},
-            },
-            "discriminator": {
-                "name": "projected-discriminator",
-                "config": {"genres": len(self.genres), "size": config.critic_size},
-            },
+            "net": {"name": "painter", "config": self.net_config},
+            "discriminator": {"name": "projected-discriminator", "config": self.critic_config},
             "genres": list(self.genres),
-            "resolution": config.resolution,
+            "art_styles": self.art_styles,
+            "resolution": self.config.resolution,
             "defaults": {"psi": 0.8},
         }
         return tensors, card
@@ -355,9 +395,7 @@ class PainterSystem(System):
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean of all batches
         net.train()
-        rng = torch.Generator().manual_seed(self.config.seed)
-        odds = torch.from_numpy(self.genre_odds)
+        rng, noise = np.random.default_rng(self.config.seed), torch.Generator().manual_seed(self.config.seed)
         for _ in range(100):
-            genre = F.one_hot(torch.multinomial(odds, 32, True, generator=rng), len(self.genres)).float()
-            net(torch.randn(32, self.G.z_dim, generator=rng), genre)
+            net(torch.randn(32, self.G.z_dim, generator=noise), self._labels(*self._draw(32, rng), rng))
         net.eval()

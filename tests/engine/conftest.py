@@ -41,12 +41,19 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     brush = {"widths": [8, 12, 16], "blocks": 1}
     checkpoints.save(_fields("tiny-brush", "brush", "brush", brush), shaken(nets.create("brush", **brush)), root=root)
-    painter = {"genres": 3, "resolution": 32, "z_dim": 16, "embedding": 8, "width": 0.1}
-    judge = {"genres": 3, "size": 32, "widths": [8, 8, 8, 8]}
+    painter = {"genres": 3, "art_styles": 1, "resolution": 32, "z_dim": 16, "embedding": 8, "width": 0.1}
+    judge = {"genres": 3, "art_styles": 1, "size": 32, "widths": [8, 8, 8, 8]}
+    paint_net = shaken(nets.create("painter", **painter))
+    paint_net.style_centre.normal_()  # type: ignore[union-attr, operator]
     checkpoints.save(
         _fields("tiny-painter", "painter", "painter", painter)
-        | {"discriminator": {"name": "projected-discriminator", "config": judge}, "genres": GENRES, "resolution": 32},
-        nets.create("painter", **painter),
+        | {
+            "discriminator": {"name": "projected-discriminator", "config": judge},
+            "genres": GENRES,
+            "art_styles": ["baroque"],
+            "resolution": 32,
+        },
+        paint_net,
         nets.create("projected-discriminator", **judge),
         root=root,
     )

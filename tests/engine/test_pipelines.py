@@ -65,8 +65,10 @@ REQUESTS = {
     "paint": PaintRequest(genre="flowers", seed=7, width=96, height=64, format="jpeg"),
     "finish": PaintRequest(genre="portrait", seed=7, width=64, height=64, finish="dots"),
     "art style": PaintRequest(genre="portrait", seed=7, width=64, height=64, art_style="pointillism", finish="none"),
+    "learned art style": PaintRequest(genre="portrait", seed=7, width=64, height=64, art_style="baroque", best_of=2),
     "best": PaintRequest(genre="landscape", seed=7, width=64, height=64, best_of=5),
     "gif": MorphRequest(stops=(Stop("portrait", 1), Stop("landscape", 2)), frames=5, size=48, loop=True),
+    "styled": MorphRequest(stops=(Stop("portrait", 1, "baroque"), Stop("landscape", 2)), frames=5, size=48),
     "mp4": MorphRequest(stops=(Stop("portrait", 1), Stop("landscape", 2)), frames=5, size=48, format="mp4"),
     "enhance": EnhanceRequest(image=PHOTO, scale=2, strength=0.8),
     "wall": EnhanceRequest(image=PHOTO, width=160, height=90),
@@ -119,13 +121,39 @@ def test_painting_i_uses_seed_plus_i(pipelines: Pipelines) -> None:
     assert len({output.sha256 for output in several.outputs}) == 3
 
 
+def test_an_art_style_is_painted_where_it_was_learned_and_painted_over_where_not(pipelines: Pipelines) -> None:
+    request = PaintRequest(genre="portrait", seed=7, width=64, height=64)
+    plain = one(pipelines, request)
+    pictures = [pixels(plain)]
+    for art_style, models in (
+        ("baroque", {"tiny-painter"}), ("dots", {"tiny-painter", "tiny-stylizer"}),
+        ("pointillism", {"tiny-painter", "tiny-stylizer"}), ("tiny-brush", {"tiny-painter", "tiny-brush"}),
+    ):  # fmt: skip
+        result = one(pipelines, replace(request, art_style=art_style))
+        assert set(result.outputs[0].recipe["models"]) - {"tiny-enhancer"} == models
+        pictures.append(pixels(result))
+    baroque, dots, pointillism, brush = pictures[1:]
+    assert np.array_equal(dots, pointillism)
+    for one_of, other in itertools.combinations((pictures[0], baroque, dots, brush), 2):
+        assert np.abs(one_of - other).mean() > 0.5
+
+
+def test_a_morph_begins_in_the_art_style_of_its_first_stop(pipelines: Pipelines) -> None:
+    painted = one(pipelines, PaintRequest(genre="portrait", seed=1, width=48, height=48, art_style="baroque"))
+    stop = recipes.stop_of(painted.outputs[0].recipe)
+    assert stop == Stop("portrait", 1, "baroque")
+    model = checkpoints.load("tiny-painter")
+    glide = latents.path(model, (stop, Stop("portrait", 2, "never learned")), 3, 0.8, loop=False)
+    assert [point.labels.tolist() for point in glide] == [[0, 0, 1, 1], [0, 0, 1, 0.5], [0, 0, 1, 0]]
+
+
 def test_the_best_is_what_the_discriminator_likes_best(pipelines: Pipelines) -> None:
     request = PaintRequest(genre="portrait", seed=11, best_of=6, width=64, height=64)
     [output] = one(pipelines, request).outputs
     model = checkpoints.load("tiny-painter", discriminator=True)
     seeds = [latents.candidate_seed(11, k) for k in range(6)]
     points = [latents.point(model, "portrait", seed, 0.8) for seed in seeds]
-    z, genre = torch.stack([p.z for p in points]), torch.stack([p.genre for p in points])
+    z, genre = torch.stack([p.z for p in points]), torch.stack([p.labels for p in points])
     with torch.no_grad():
         scores = model.discriminator.score(model.net(z, genre, torch.full((6,), 0.8)), genre)  # type: ignore[union-attr, operator]
     assert output.recipe["options"]["seed"] == seeds[int(scores.argmax())]

@@ -10,7 +10,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.discord.client import Ganvas
-from bot.discord.options import SIZES, complete_style, genre_choices, read_style
+from bot.discord.options import SIZES, complete_art_style, genre_choices, read_style
 from bot.discord.remix import fresh_seed
 from bot.discord.wish import Wish
 from engine.api import PaintRequest, parse_seed
@@ -25,14 +25,14 @@ class Paint(commands.Cog):
     @app_commands.command(description="Paint a picture of a genre.")
     @app_commands.describe(
         genre="What to paint",
-        style="An art style to finish it in; a list appears while you type",
+        style="An art style, or a style to finish it in; a list appears while you type",
         count="How many paintings",
         seed="A number or any text; the same seed paints the same picture",
         boldness="0 is calm and typical, 100 bold and strange",
         size="Format of the picture",
         private="Only you see the result",
     )
-    @app_commands.autocomplete(style=complete_style)
+    @app_commands.autocomplete(style=complete_art_style)
     async def paint(
         self,
         interaction: discord.Interaction[Ganvas],
@@ -49,7 +49,7 @@ class Paint(commands.Cog):
         width, height = SIZES[size]
         request = PaintRequest(
             genre=genre,
-            art_style=read_style(style, self.bot.styles),
+            art_style=read_style(style, self.bot.art_styles),
             count=count,
             seed=parse_seed(seed) if seed else fresh_seed(random.Random()),
             psi=boldness / 100,

@@ -18,8 +18,8 @@ from engine.errors import InvalidRequest, UnknownName
 
 # Smaller than released, where a net's own defaults would make the walk slow.
 SMALL: dict[str, dict[str, Any]] = {
-    "painter": {"genres": 3, "resolution": 32, "width": 0.1},
-    "projected-discriminator": {"genres": 3, "size": 64, "widths": [8, 8, 8, 8]},
+    "painter": {"genres": 3, "art_styles": 2, "resolution": 32, "width": 0.1},
+    "projected-discriminator": {"genres": 3, "art_styles": 2, "size": 64, "widths": [8, 8, 8, 8]},
     "packed-discriminator": {"genres": 3, "channels": 8, "width": 8},
     "dcgan-generator": {"resolution": 32, "width": 4},
     "dcgan-discriminator": {"resolution": 32, "width": 4},

@@ -86,3 +86,29 @@ def test_frozen_features_are_padded_as_tensorflow_pads() -> None:
         assert quick.dtype == torch.bfloat16
         torch.testing.assert_close(quick.float(), plain, rtol=0.02, atol=0.02)
     assert [tuple(found.shape[2:]) for found in features(torch.rand(1, 3, 35, 48))] == [(9, 12), (5, 6), (3, 3), (2, 2)]
+
+
+def test_a_painter_begins_to_learn_art_styles_as_it_was() -> None:
+    torch.manual_seed(0)
+    before = nets.create("painter", genres=3, resolution=64, width=0.1).eval()
+    after = nets.create("painter", genres=3, art_styles=2, resolution=64, width=0.1).eval()
+    after.load_state_dict(before.state_dict(), strict=False)
+    z, genre = torch.randn(2, 128), torch.eye(3)[:2]
+    asked = torch.cat([genre, torch.eye(2)], dim=1)
+    for labels in (genre, asked):
+        assert torch.equal(after(z, labels), before(z, genre))
+
+
+def test_no_art_style_is_the_same_as_one_left_out() -> None:
+    torch.manual_seed(0)
+    net = nets.create("painter", genres=3, art_styles=2, resolution=64, width=0.1).eval()
+    torch.nn.init.normal_(net.embed_style.weight)  # type: ignore[union-attr, arg-type]
+    net.style_centre.normal_()  # type: ignore[union-attr, operator]
+    critic = nets.create("projected-discriminator", genres=3, art_styles=2, size=64, widths=[8, 8, 8, 8]).eval()
+    z, genre = torch.randn(2, 128), torch.eye(3)[:2]
+    nothing, asked = F.pad(genre, (0, 2)), torch.cat([genre, torch.eye(2)], dim=1)
+    picture = net(z, genre)
+    assert torch.equal(net(z, nothing), picture)
+    assert (net(z, asked) - picture).abs().max() > 0.01
+    assert torch.allclose(critic(picture, nothing), critic(picture, genre))
+    assert (critic(picture, asked) - critic(picture, genre)).abs().max() > 1e-4

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_systems import FALLS, TINY, tiny
+from tiny_systems import FALLS, TINY, draw, tiny
 
 import engine
 from engine import checkpoints, losses, nets
@@ -361,6 +361,49 @@ def test_a_painter_that_has_to_tell_its_latents_tells_more_of_them(data: Path, h
             read = system._read(system.G.synthesize(system.G.condition_placed(z, genre)))
             untold.append(float(losses.surprise(z, *read).mean()))
     assert untold[1] < untold[0] - 1
+
+
+@pytest.fixture(scope="session")
+def movements(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Landscapes and portraits: eight pale ones and eight dark ones in folders of their own, and one of neither."""
+    root = tmp_path_factory.mktemp("movements")
+    for number, genre in enumerate(("landscape", "portrait")):
+        for seed in range(8):
+            draw(root / genre / "Plein Air" / f"{seed}.jpg", (64, 64), seed, (0.9, 0.9, 0.8))
+            draw(root / genre / "tenebrism" / f"{seed}.jpg", (64, 64), 50 + number + seed, (0.1, 0.1, 0.1))
+        draw(root / genre / "other.jpg", (64, 64), 99, (0.5, 0.5, 0.5))
+        draw(root / genre / "seldom" / "one.jpg", (64, 64), 98, (0.5, 0.5, 0.5))
+    return root
+
+
+def test_a_painter_learns_the_art_styles_that_have_paintings_enough(movements: Path, home: Path) -> None:
+    kind, config = tiny("painter", art_styles="10", memory="0", images="400")
+    system = kind(config, movements, home / "cache")
+    assert isinstance(system, PainterSystem)
+    for _ in range(4):
+        system.step()
+        system.images += config.batch
+    assert system.sheet().shape == (4 * 128, 12 * 128, 3)
+    tensors, card = system.release()
+    assert card["art_styles"] == ["plein-air", "tenebrism"]
+    net = nets.create("painter", **card["net"]["config"])
+    net.load_state_dict({name.removeprefix("net."): value for name, value in tensors.items() if name[:4] == "net."})
+    assert net.style_centre.abs().sum() > 0  # type: ignore[union-attr, operator]
+    kind, config = tiny("painter", art_styles="0")
+    assert kind(config, movements, home / "cache").release()[1]["art_styles"] == []
+
+
+def test_half_of_the_art_styles_are_kept_back(movements: Path, home: Path) -> None:
+    kind, config = tiny("painter", art_styles="10")
+    system = kind(config, movements, home / "cache")
+    assert isinstance(system, PainterSystem)
+    rng = np.random.default_rng(0)
+    labels = system._labels(*system._draw(2000, rng), rng)
+    assert labels[:, :2].sum(1).eq(1).all()
+    told = labels[:, 2:].sum(1)
+    assert 0.35 < told.mean() < 0.5  # of 18 in 20 paintings
+    rows = np.flatnonzero(system.art_style_of == 1)
+    assert all("tenebrism" in system.pictures.paths[row] for row in rows) and len(rows) == 16
 
 
 def test_an_encoder_reads_paintings_without_learning_from_them(data: Path, home: Path) -> None:
