@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Sequence
 
 import discord
 
 from bot.discord.texts import Voice
-from bot.studio import Artwork, Lineage
+from bot.studio import Artwork, Lineage, spoken
 
 ALT_MOST = 1024  # characters Discord takes
 COLOUR = discord.Colour.from_rgb(196, 92, 52)
@@ -24,7 +25,7 @@ GENRE_NAMES = {
 
 def title_of(name: str) -> str:
     """Return a readable form of a style's or brush's name: van-gogh-irises -> Van Gogh Irises."""
-    return name.replace("-", " ").replace("_", " ").title()
+    return string.capwords(spoken(name))
 
 
 def caption(art: Artwork, say: Voice) -> str:

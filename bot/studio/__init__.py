@@ -20,7 +20,7 @@ from typing import Any
 
 from bot.config import Settings
 from bot.studio.apprentice import Apprentice, ApprenticeState, Version
-from bot.studio.artwork import Artwork, Tally
+from bot.studio.artwork import Artwork, Tally, spoken
 from bot.studio.canary import CanaryScore, Side
 from bot.studio.duels import Duel, Duels
 from bot.studio.engine import Engine
@@ -199,5 +199,5 @@ __all__ = [
     "JobStatus", "LimitReached", "Lineage", "Member", "Night", "NightEnded", "Nights", "NotFound", "Page",
     "PainterChanged", "Policy", "Post", "PostLate", "Preferences", "Promise", "Queue", "QueueStatus", "Refused", "Side",
     "Snapshot", "SourceGone", "Status", "Studio", "Tally", "Tombstone", "TombstonesDue", "Undeliverable", "Version",
-    "VoteRow", "Voter", "Votes", "VotesChanged", "WrongMoment", "open_studio", "period",
+    "VoteRow", "Voter", "Votes", "VotesChanged", "WrongMoment", "open_studio", "period", "spoken",
 ]  # fmt: skip

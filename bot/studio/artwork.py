@@ -114,9 +114,12 @@ def load_artwork(db: Database, art_id: str) -> Artwork:
     return artwork_from(row)
 
 
+HYPHENATED = ("neo-impressionism", "post-impressionism", "shin-hanga", "ukiyo-e")
+
+
 def spoken(name: str) -> str:
     """Return a name like ``flower-painting`` as a person writes it."""
-    return name.replace("-", " ").replace("_", " ")
+    return name if name in HYPHENATED else name.replace("-", " ").replace("_", " ")
 
 
 def describe(request: Request, number: int) -> dict[str, Any]:

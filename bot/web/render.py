@@ -13,7 +13,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from bot.studio import HOST, Artwork, Member
+from bot.studio import HOST, Artwork, Member, spoken
 from bot.web.keys import SESSIONS, SETTINGS, STUDIO, VISITOR
 
 HERE = Path(__file__).parent
@@ -75,7 +75,7 @@ def site(request: web.Request) -> str:
 
 def plain(name: str | None) -> str:
     """``flower-painting`` as a person writes it."""
-    return (name or "").replace("-", " ").replace("_", " ").capitalize()
+    return spoken(name or "").capitalize()
 
 
 def date(seconds: float) -> str:

@@ -44,6 +44,8 @@ RELEASED_GENRES = ("abstract", "animal-painting", "cityscape", "flower-painting"
 
 PACK = 4  # pictures of one genre that are judged together
 PACKED_SCALE = 2  # of the discriminator's maps, where packs are judged: 16 px a place, what is where and no stroke
+KEPT_BACK = 0.3  # share of the art styles that are not told, so that paintings without one are learned, too
+ROWS = 10  # an art style's embedding learns so many times faster: it starts at nothing and is seen in few steps
 REFIT = 100  # steps after which each genre's prior is fitted anew
 
 
@@ -136,10 +138,12 @@ class PainterSystem(System):
         self.networks = {"G": self.G, "D": self.D, "packed": self.packed, "E": self.E, "controls": self.controls}
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False)}
         critics = [p for p in (*self.D.parameters(), *self.packed.parameters()) if p.requires_grad]
+        rows = [p for name, p in self.G.named_parameters() if name.startswith("embed_style")]
+        rest = [p for net in (self.G, self.E) for p in net.parameters() if all(p is not row for row in rows)]
+        groups: list[dict[str, Any]] = [{"params": rest, "factor": 1.0}]
+        groups += [{"params": rows, "factor": ROWS}] if rows else []
         self.optimizers = {
-            "G": torch.optim.Adam(
-                [*self.G.parameters(), *self.E.parameters()], config.memory_rate, betas=(0.5, 0.99), fused=True
-            ),
+            "G": torch.optim.Adam(groups, config.memory_rate, betas=(0.5, 0.99), fused=True),
             "D": torch.optim.Adam(critics, config.learning_rate, betas=(0.0, 0.99), fused=True),
         }
         fixed = torch.Generator().manual_seed(2026)
@@ -171,8 +175,8 @@ class PainterSystem(System):
         self.art_style_of = np.array([self.art_styles.index(x) if x in self.art_styles else -1 for x in named])
 
     def _labels(self, genres: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """Return labels (B, G + S); half of the art styles are kept back, so that a painting without one is learned."""
-        told = np.where(rng.random(len(rows)) < 0.5, self.art_style_of[rows], -1)
+        """Return labels (B, G + S); some art styles are kept back."""
+        told = np.where(rng.random(len(rows)) < KEPT_BACK, -1, self.art_style_of[rows])
         genre = F.one_hot(torch.from_numpy(genres), len(self.genres))
         art_style = F.one_hot(torch.from_numpy(told) + 1, len(self.art_styles) + 1)[:, 1:]
         return torch.cat([genre, art_style], dim=1).float()
@@ -333,7 +337,7 @@ class PainterSystem(System):
         late = 0.3 if self.images > 0.85 * config.images else 1.0
         rate = config.memory_rate if alone else config.learning_rate * late
         for group in self.optimizers["G"].param_groups:
-            group["lr"] = rate
+            group["lr"] = group["factor"] * rate
         for group in self.optimizers["D"].param_groups:
             group["lr"] = config.learning_rate * late
 

@@ -70,7 +70,7 @@ def train(
         on_step: called with the images shown and the losses after each step.
 
     Raises:
-        InvalidRequest: the run exists already, or has another system or config.
+        InvalidRequest: the run exists already, or has another system, config or networks.
         TrainingDiverged: a loss is not finite.
         StateNotSaved: the disk is full at the end; on the way that is only a warning.
     """
@@ -93,7 +93,11 @@ def train(
     state: dict[str, Any] = {}
     if resume:
         state = load_state(state_file)
-    elif start is not None and _same_training(kind, start.state.get("run"), card):
+        if not system.fits(state):
+            raise InvalidRequest(
+                f"{state_file} is of other networks than this version trains; go on from it in a new run, with --init."
+            )
+    elif start is not None and _same_training(kind, start.state.get("run"), card) and system.fits(start.state):
         state = start.state  # moved here from another machine
     system.move(device)
     if state:

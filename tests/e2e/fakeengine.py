@@ -36,7 +36,14 @@ SIDE = 48  # px of what is really encoded
 STYLES = ("the-starry-night", "the-great-wave", "the-scream")
 CARDS = [
     {"name": "styles", "kind": "stylizer", "styles": [{"name": name, "title": name, "artist": "?"} for name in STYLES]},
-    {"name": "painter", "kind": "painter", "genres": ["flower-painting", "landscape"], "resolution": 64},
+    {
+        "name": "painter",
+        "kind": "painter",
+        "genres": ["flower-painting", "landscape"],
+        "resolution": 64,
+        "art_styles": ["baroque", "ukiyo-e"],
+        "in_office": True,
+    },
 ]
 
 

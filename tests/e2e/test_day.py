@@ -176,6 +176,9 @@ async def test_lists_and_pages(house: House) -> None:
     assert await (await ben.slash(house.room, "artwork", id=shown)).until("Recipe", files=1)
     styles = await ben.type(house.room, "stylize", "style", "great", photo=photo())
     assert [choice["value"] for choice in styles] == ["the-great-wave"]
+    offered = await ben.type(house.room, "paint", "style", "", genre="landscape")
+    assert [choice["value"] for choice in offered][:3] == ["baroque", "ukiyo-e", "the-starry-night"]
+    await (await ben.slash(house.room, "paint", genre="landscape", style="Ukiyo-e")).until("Ukiyo-e", files=1)
 
 
 async def test_the_queue_can_be_seen_and_cancelled(house: House) -> None:

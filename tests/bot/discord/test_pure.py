@@ -91,6 +91,8 @@ def test_a_style_is_found_however_it_is_written() -> None:
 
 def test_only_paintings_and_morphs_are_stops() -> None:
     assert stop_of(artwork(), last=True) == Stop("flower-painting", 7)
+    options = {"genre": "landscape", "seed": 7, "art_style": "baroque"}
+    assert stop_of(artwork(recipe={"options": options}), last=True) == Stop("landscape", 7, "baroque")
     stops = [{"genre": "landscape", "seed": 1}, {"genre": "marina", "seed": 2}]
     film = artwork(command="morph", recipe={"options": {"stops": stops}})
     assert stop_of(film, last=True) == Stop("marina", 2)

@@ -9,7 +9,7 @@ import pytest
 from visits import draw, photo_bytes
 
 from bot.studio import HOST, Filter, Studio
-from engine.api import MorphRequest, PaintRequest, StylizeRequest
+from engine.api import MorphRequest, PaintRequest, Stop, StylizeRequest
 
 
 async def test_a_photo_becomes_a_work_beside_which_the_photo_lies(host: Any, studio: Studio) -> None:
@@ -112,6 +112,13 @@ async def test_one_seed_paints_several_and_words_are_a_seed(host: Any, studio: S
     assert (await studio.gallery.get(again[0], viewer=None)).recipe["options"]["seed"] == min(seeds)
 
 
+async def test_the_painters_art_styles_are_offered(host: Any, studio: Studio) -> None:
+    _, page = await host.get("/paint")
+    assert '<option value="ukiyo-e">Ukiyo-e</option>' in page
+    [work] = await host.make("/paint", {"genre": "landscape", "art_style": "ukiyo-e"})
+    assert (await studio.gallery.get(work, viewer=None)).art_style == "ukiyo-e"
+
+
 async def test_nudes_are_offered_only_where_house_and_rules_allow_them(serve: Any, studio: Studio) -> None:
     browser = (await serve(nudes=True))()
     _, page = await browser.get("/paint")
@@ -123,7 +130,7 @@ async def test_nudes_are_offered_only_where_house_and_rules_allow_them(serve: An
 
 async def test_two_works_glide_into_each_other_and_are_its_parents(host: Any, studio: Studio, engine: Any) -> None:
     await host.get("/paint")
-    [first] = await host.make("/paint", {"genre": "landscape", "seed": "7"})
+    [first] = await host.make("/paint", {"genre": "landscape", "seed": "7", "art_style": "ukiyo-e"})
     [second] = await host.make("/paint", {"genre": "flowers", "seed": "8"})
     [film] = await host.make(
         "/morph", {"from": first, "to": f"#{second.upper()}", "via": "landscape:9", "format": "gif"}
@@ -131,11 +138,7 @@ async def test_two_works_glide_into_each_other_and_are_its_parents(host: Any, st
     work = await studio.gallery.get(film, viewer=None)
     assert set(work.parents) == {first, second}
     request = next(r for _, r in engine.requests if isinstance(r, MorphRequest))
-    assert [(stop.genre, stop.seed) for stop in request.stops] == [
-        ("landscape", 7),
-        ("landscape", 9),
-        ("flower-painting", 8),
-    ]
+    assert request.stops == (Stop("landscape", 7, "ukiyo-e"), Stop("landscape", 9), Stop("flower-painting", 8))
     _, page = await host.get(f"/art/{film}")
     assert f'href="/art/{first}"' in page and 'id="hold"' in page
 

@@ -22,7 +22,8 @@ CARDS: list[dict[str, Any]] = [
     {"name": "atelier", "kind": "stylizer", "sha256": "ab" * 32, "styles": [
         {"name": "waves", "title": "The <Great> Wave", "artist": "Hokusai"}, {"name": "dots", "title": "Dots"},
     ]},
-    {"name": "painter-1", "kind": "painter", "genres": ["flower-painting", "landscape", "nude-painting"]},
+    {"name": "painter-1", "kind": "painter", "genres": ["flower-painting", "landscape", "nude-painting"],
+     "art_styles": ["baroque", "ukiyo-e"]},
     {"name": "old-brush", "kind": "brush"},
 ]  # fmt: skip
 

@@ -370,7 +370,7 @@ def movements(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, genre in enumerate(("landscape", "portrait")):
         for seed in range(8):
             draw(root / genre / "Plein Air" / f"{seed}.jpg", (64, 64), seed, (0.9, 0.9, 0.8))
-            draw(root / genre / "tenebrism" / f"{seed}.jpg", (64, 64), 50 + number + seed, (0.1, 0.1, 0.1))
+            draw(root / genre / "tenebrism" / f"{seed}.jpg", (64, 64), 50 + 20 * number + seed, (0.1, 0.1, 0.1))
         draw(root / genre / "other.jpg", (64, 64), 99, (0.5, 0.5, 0.5))
         draw(root / genre / "seldom" / "one.jpg", (64, 64), 98, (0.5, 0.5, 0.5))
     return root
@@ -393,7 +393,7 @@ def test_a_painter_learns_the_art_styles_that_have_paintings_enough(movements: P
     assert kind(config, movements, home / "cache").release()[1]["art_styles"] == []
 
 
-def test_half_of_the_art_styles_are_kept_back(movements: Path, home: Path) -> None:
+def test_some_art_styles_are_kept_back(movements: Path, home: Path) -> None:
     kind, config = tiny("painter", art_styles="10")
     system = kind(config, movements, home / "cache")
     assert isinstance(system, PainterSystem)
@@ -401,7 +401,7 @@ def test_half_of_the_art_styles_are_kept_back(movements: Path, home: Path) -> No
     labels = system._labels(*system._draw(2000, rng), rng)
     assert labels[:, :2].sum(1).eq(1).all()
     told = labels[:, 2:].sum(1)
-    assert 0.35 < told.mean() < 0.5  # of 18 in 20 paintings
+    assert 0.5 < told.mean() < 0.7  # of 16 in 18 paintings
     rows = np.flatnonzero(system.art_style_of == 1)
     assert all("tenebrism" in system.pictures.paths[row] for row in rows) and len(rows) == 16
 
@@ -433,6 +433,18 @@ def test_a_state_moved_elsewhere_goes_on_exactly(data: Path, home: Path) -> None
     run_to_end("gangogh", data, home / "moved", 6, stop_after=3, checkpoint_minutes=0)
     rest = run_to_end("gangogh", data, home / "there", 6, initial=home / "moved" / "state.safetensors")
     assert rest == whole[3:]
+
+
+def test_a_state_of_other_networks_is_no_resume_but_a_start(data: Path, home: Path) -> None:
+    run_to_end("dcgan", data, home / "older", 6, stop_after=3, checkpoint_minutes=0)
+    file = home / "older" / "state.safetensors"
+    state = load_state(file)
+    group = state["optimizers"]["D"]["param_groups"][0]
+    state["optimizers"]["D"]["param_groups"].append({**group, "params": []})
+    save_state(state, file)
+    with pytest.raises(InvalidRequest, match="--init"):
+        run_to_end("dcgan", data, home / "older", 6, resume=True)
+    assert len(run_to_end("dcgan", data, home / "newer", 6, initial=file)) == 6
 
 
 def test_an_exported_training_state_goes_on_exactly_in_an_empty_home(
