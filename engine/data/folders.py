@@ -42,6 +42,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-") or "picture"
 
 
+def art_style_of(name: str) -> str:
+    """Return the art style that a picture's path below the root tells, as a slug; "" where it tells none."""
+    below = Path(name).parts[1:-1]
+    return slug(below[0]) if below else ""
+
+
 def genre_folder(text: str) -> str:
     """Return the folder of a genre: its full name if it is known by any alias, else what the artist calls it."""
     try:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from engine import media
 from engine.api import parse_genre
 from engine.checkpoints import Model
+from engine.data.folders import art_style_of
 from engine.data.paintings import PictureSet, load_pictures
 from engine.data.splits import HELD_OUT, TRAIN
 from engine.errors import InvalidRequest, UnknownName
@@ -111,6 +112,7 @@ class Latents:
 
     z: Tensor  # (N, Z)
     labels: Tensor  # (N,)
+    art_styles: Tensor | None = None  # (N,) into the painter's, where they are asked for, too
 
     def __len__(self) -> int:
         return len(self.z)
@@ -128,9 +130,12 @@ def paint(net: nn.Module, latents: Latents, psi: float = 1.0) -> Tensor:
     painted = []
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bf16()):
         for start in range(0, len(latents), BATCH):
-            labels = latents.labels[start : start + BATCH]
-            genre = F.one_hot(labels, int(net.genres)).float()  # type: ignore[arg-type]
-            pictures = net(latents.z[start : start + BATCH], genre, torch.full((len(labels),), psi))
+            batch = slice(start, start + BATCH)
+            labels = F.one_hot(latents.labels[batch], int(net.genres)).float()  # type: ignore[arg-type]
+            if latents.art_styles is not None:
+                asked = F.one_hot(latents.art_styles[batch], int(net.art_styles))  # type: ignore[arg-type]
+                labels = torch.cat([labels, asked], dim=1)
+            pictures = net(latents.z[batch], labels, torch.full((len(labels),), psi))
             painted.append(pictures.float().mul(255).round().clamp(0, 255).byte())
     return torch.cat(painted).clone()
 
@@ -194,7 +199,8 @@ def evaluate_painter(
         real, fake = scale(real), scale(fake)
         figures["spaces"][space.name] = in_one_space(real, fake, references.judged.labels, latents.labels, genres)
         if number == 0:
-            figures["genre_accuracy"] = genre_accuracy(real, references.judged.labels, fake, latents.labels, genres)
+            figures["genre_accuracy"] = label_accuracy(real, references.judged.labels, fake, latents.labels, genres)
+            figures |= art_style_accuracy(model, references, space, scale, real, count, psi, seed)
             figures["memory"], pictures = _memory(references, scale, space, real, fake, painted)
         tell(0.2 + 0.8 * (number + 1) / len(spaces))
     return Account(figures, {"samples": samples_sheet(painted, latents.labels, genres, references)} | pictures)
@@ -217,23 +223,49 @@ def in_one_space(
     }
 
 
-def genre_accuracy(
-    real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor, genres: Sequence[str]
+def label_accuracy(
+    real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor, names: Sequence[str]
 ) -> dict[str, Any]:
-    """Return how often a classifier that was fitted on paintings sees in a sample the genre that was asked for.
+    """Return how often a classifier that was fitted on paintings sees in a sample the label that was asked for.
 
     Half of the paintings fit it and the other half tells what it is worth itself.
     """
     half = torch.arange(len(real)) % 2 == 0
-    classifier = metrics.fit_classifier(real[half], real_labels[half], len(genres))
+    classifier = metrics.fit_classifier(real[half], real_labels[half], len(names))
     on_fakes = metrics.accuracy(classifier(fake), fake_labels)
     on_real = metrics.accuracy(classifier(real[~half]), real_labels[~half])
     return {
         "painter": round(on_fakes["mean"], 4),
         "paintings": round(on_real["mean"], 4),
-        "chance": round(1 / len(genres), 4),
-        "by_genre": {genres[label]: round(share, 4) for label, share in on_fakes["by_label"].items()},
+        "chance": round(1 / len(names), 4),
+        "by_label": {names[label]: round(share, 4) for label, share in on_fakes["by_label"].items()},
     }
+
+
+def art_style_accuracy(
+    model: Model,
+    references: References,
+    space: Space,
+    scale: Scale,
+    real: Tensor,
+    count: int,
+    psi: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Return {"art_style_accuracy": ...} of samples in the genres and art styles of the paintings that have both, and
+    nothing where either side knows of no art styles."""
+    judged, known = references.judged, list(model.card.get("art_styles") or ())
+    named = [art_style_of(judged.pictures.paths[row]) for row in judged.rows]
+    labels = torch.tensor([known.index(name) if name in known else -1 for name in named])
+    rows = labels.ge(0).nonzero()[:, 0]
+    if len(rows) < FEWEST:
+        return {}
+    rng = torch.Generator().manual_seed(seed)
+    drawn = rows[torch.randint(len(rows), (count,), generator=rng)]
+    z = torch.randn(count, int(model.net.z_dim), generator=rng)  # type: ignore[arg-type]
+    painted = paint(model.net, Latents(z, judged.labels[drawn], labels[drawn]), psi)
+    fake = scale(space(batches(painted, judged.pictures.pixels.shape[1])))
+    return {"art_style_accuracy": label_accuracy(real[rows], labels[rows], fake, labels[drawn], known)}
 
 
 def _memory(

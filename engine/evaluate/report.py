@@ -102,8 +102,13 @@ def headline(figures: dict[str, Any]) -> list[list[str]]:
         return [title, *values]
 
     one = [""] * (len(spaces) - 1)  # figures of one space only
-    beside = f"{genre['painter']} (paintings {genre['paintings']}, chance {genre['chance']})"
+
+    def beside(found: dict[str, Any]) -> str:
+        return f"{found['painter']} (paintings {found['paintings']}, chance {found['chance']})"
+
     copies = f"{memory['ratio']} of that of held-out paintings" if "ratio" in memory else str(memory["nearest"])
+    styled = figures.get("art_style_accuracy")
+    of_styles = [["art style accuracy", beside(styled), *one]] if styled else []
     return [
         ["", *spaces],
         row("KID (low)", "kid"),
@@ -112,7 +117,8 @@ def headline(figures: dict[str, Any]) -> list[list[str]]:
         row("recall: paintings that could be samples", "recall"),
         row("coverage", "coverage"),
         row("diversity within a genre, of that of paintings", "diversity", "of_paintings"),
-        ["genre accuracy", beside, *one],
+        ["genre accuracy", beside(genre), *one],
+        *of_styles,
         ["distance to the nearest known painting", copies, *one],
     ]
 

@@ -26,7 +26,7 @@ from torch.nn.utils.parametrize import cached
 
 from engine import losses, nets
 from engine.api import GENRES, parse_genre
-from engine.data.folders import slug
+from engine.data.folders import art_style_of
 from engine.data.paintings import load_pictures
 from engine.errors import InvalidRequest
 from engine.nets.efficientnet import load_lite
@@ -167,8 +167,7 @@ class PainterSystem(System):
 
     def _find_art_styles(self) -> None:
         """Find the art style of each painting, -1 where it has none of those that are learned."""
-        folders = [Path(name).parts[1:-1] for name in self.pictures.paths]
-        named = [slug(below[0]) if below else "" for below in folders]
+        named = [art_style_of(name) for name in self.pictures.paths]
         count = Counter(named[row] for rows in self.rows for row in rows if named[row])
         least = self.config.art_styles or math.inf
         self.art_styles = sorted(name for name in count if count[name] >= least)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +16,7 @@ from PIL import Image
 from engine import checkpoints
 from engine.cli import MISTAKE, run
 from engine.evaluate import painters, spaces, stylizers
-from engine.evaluate.report import write_report
+from engine.evaluate.report import headline, write_report
 from engine.evaluate.spaces import Space
 from engine.nets.vgg import VGGFeatures
 from engine.train import gatys as gatys_module
@@ -143,6 +144,42 @@ def test_a_painter_that_copies_is_found_out(tiny_models: Path, paintings: Path, 
     assert abs(figures["spaces"]["thumbnail"]["kid"]["value"]) < 0.3
     assert figures["spaces"]["thumbnail"]["diversity"]["of_paintings"] > 0.8
     assert figures["genre_accuracy"]["painter"] == 1.0
+
+
+def test_art_styles_are_measured_where_painter_and_paintings_know_them(
+    tiny_models: Path, paintings: Path, tmp_path: Path
+) -> None:
+    """A "painter" whose baroque is dark as the paintings' is, or bright."""
+    for file in list(paintings.rglob("*.png")):
+        dark = int(file.stem) % 2
+        folder = file.parent / ("Baroque" if dark else "Rococo")
+        folder.mkdir(exist_ok=True)
+        with Image.open(file) as bright:
+            Image.fromarray(np.asarray(bright) // (4 if dark else 1)).save(folder / file.name)
+        file.unlink()
+    references = painters.load_references(paintings, GENRES, 32, tmp_path / "cache")
+
+    class Stylist(torch.nn.Module):
+        genres, art_styles, z_dim = 3, 2, 4
+
+        def __init__(self, dark: int) -> None:
+            super().__init__()
+            self.dark = dark
+
+        def forward(self, z: torch.Tensor, labels: torch.Tensor, psi: torch.Tensor) -> torch.Tensor:
+            tints = F.one_hot(labels[:, :3].argmax(1), 3)[:, :, None, None].float().expand(-1, 3, 32, 32)
+            asked = labels[:, 3 + self.dark] if labels.shape[1] > 3 else labels[:, 0]
+            return (0.4 + 0.5 * tints + 0.01 * z.mean(1)[:, None, None, None]) / (1 + 3 * asked)[:, None, None, None]
+
+    card = checkpoints.find("tiny-painter")
+    card = replace(card, fields=dict(card.fields) | {"art_styles": ["baroque", "rococo"]})
+    for dark, share in ((0, 1.0), (1, 0.0)):
+        model = checkpoints.Model(card, Stylist(dark))
+        figures = painters.evaluate_painter(model, references, spaces.judges(), count=48).figures
+        assert figures["art_style_accuracy"]["paintings"] > 0.9
+        assert figures["art_style_accuracy"]["painter"] == share
+        [told] = [row[1] for row in headline(figures) if row[0] == "art style accuracy"]
+        assert told.startswith(f"{share} (paintings ")
 
 
 def test_too_few_paintings_or_another_kind_is_one_sentence(
