@@ -57,9 +57,7 @@ class PainterConfig(Config):
     resolution: int = 64
     critic_size: int = 96  # px, what the discriminator's features see
     genres: tuple[str, ...] = RELEASED_GENRES
-    art_styles: int = Field(
-        100, ge=0
-    )  # paintings of an art style, a folder below a genre's, to learn it; 0: learn none
+    art_styles: int = Field(60, ge=0)  # paintings that an art style (folder below a genre's) needs; 0: learn none
     width: float = 1.0  # factor on the generator's channels
     learning_rate: float = 2e-4
     memory_rate: float = 1e-3  # learning rate while only drawing from memory
@@ -168,7 +166,9 @@ class PainterSystem(System):
     def _find_art_styles(self) -> None:
         """Find the art style of each painting, -1 where it has none of those that are learned."""
         named = [art_style_of(name) for name in self.pictures.paths]
-        count = Counter(named[row] for rows in self.rows for row in rows if named[row])
+        files = {self.pictures.paths[row] for rows in self.rows for row in rows}  # a long painting is two pictures
+        count = Counter(art_style_of(name) for name in files)
+        del count[""]
         least = self.config.art_styles or math.inf
         self.art_styles = sorted(name for name in count if count[name] >= least)
         self.art_style_of = np.array([self.art_styles.index(x) if x in self.art_styles else -1 for x in named])
