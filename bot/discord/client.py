@@ -78,7 +78,9 @@ class Ganvas(commands.AutoShardedBot):
         self.counts = Counts(self)
         self.thinking = Thinking(self)
         self.styles: tuple[str, ...] = ()  # names of styles and brushes, for autocomplete
-        self.art_styles: tuple[str, ...] = ()  # those that the painter in office learned, then the same names
+        self.art_styles: tuple[
+            str, ...
+        ] = ()  # those that the painter in office learned, movements, then the same names
         self.private_members: set[str] = set()  # who wants works private by default; in RAM: first answers hurry
         self.morphing: dict[int, Artwork] = {}  # user -> the work chosen as the first stop of a morph
         self._seen: OrderedDict[int, None] = OrderedDict()
@@ -140,12 +142,14 @@ class Ganvas(commands.AutoShardedBot):
         while True:
             try:
                 cards = await self.studio.models()
-                names = [style["name"] for card in cards for style in card.get("styles", ())]
+                looks = [style for card in cards for style in card.get("styles", ())]
+                names = [look["name"] for look in looks]
                 brushes = [card["name"] for card in cards if card.get("kind") == "brush"]
                 painters = [card for card in cards if card.get("kind") == "painter" and card.get("in_office")]
                 learned = [name for card in painters for name in card.get("art_styles", ())]
+                movements = sorted({look["movement"] for look in looks if look.get("movement")})
                 self.styles = tuple(dict.fromkeys([*names, *brushes]))
-                self.art_styles = tuple(dict.fromkeys([*learned, *self.styles]))
+                self.art_styles = tuple(dict.fromkeys([*learned, *movements, *self.styles]))
             except GanvasError as error:
                 log.info("The engine's models are not known yet: %s", error)
             await asyncio.sleep(60 if self.styles else 2)

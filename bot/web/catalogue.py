@@ -76,8 +76,10 @@ async def genres(studio: Studio, *, nudes: bool) -> list[Choice]:
 
 
 async def art_styles(studio: Studio) -> Sequence[str]:
-    """The painter's second vocabulary, empty where it has none."""
-    return (await painter_card(studio) or {}).get("art_styles", ())
+    """The painter's second vocabulary, and the movements that a stylizer can finish a painting in."""
+    learned = (await painter_card(studio) or {}).get("art_styles", ())
+    looks = [style for card in await cards(studio) for style in card.get("styles", ())]
+    return sorted({*learned, *(look["movement"] for look in looks if look.get("movement"))})
 
 
 async def painter_card(studio: Studio) -> Card | None:

@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine import losses, nets
+from engine.data.folders import slug
 from engine.data.paintings import find_pictures, load_pictures
 from engine.nets.stylenet import PALETTE, StyleNet, palette_of, recolour
 from engine.nets.vgg import load_vgg
@@ -394,18 +395,21 @@ def _large_paintings(root: Path) -> list[Path]:
     return found
 
 
-def _titles(manifest: Path) -> dict[str, tuple[str, str]]:
-    """Return {file stem: (title, artist)} of an optional manifest.csv with columns path, title and artist."""
+def _titles(manifest: Path) -> dict[str, tuple[str, str, str]]:
+    """Return {file stem: (title, artist, art style)} of an optional manifest.csv with columns path, title, artist and,
+    if wanted, style."""
     if not manifest.exists():
         return {}
     with open(manifest, newline="") as file:
-        return {Path(row["path"]).stem: (row["title"], row["artist"]) for row in csv.DictReader(file)}
+        rows = list(csv.DictReader(file))
+    return {Path(row["path"]).stem: (row["title"], row["artist"], row.get("style") or "") for row in rows}
 
 
-def _describe(stem: str, titles: dict[str, tuple[str, str]]) -> dict[str, str]:
-    title, artist = titles.get(stem, (stem, ""))
+def _describe(stem: str, titles: dict[str, tuple[str, str, str]]) -> dict[str, str]:
+    title, artist, movement = titles.get(stem, (stem, "", ""))
     name = re.sub(r"[^a-z0-9]+", "-", title.lower().removeprefix("the ")).strip("-")
-    return {"name": name, "title": _capitals(title), "artist": _capitals(artist)}
+    described = {"name": name, "title": _capitals(title), "artist": _capitals(artist)}
+    return described | ({"movement": slug(movement)} if movement else {})
 
 
 def _capitals(text: str) -> str:

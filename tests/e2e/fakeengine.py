@@ -35,13 +35,20 @@ from engine.errors import GanvasError, JobCancelled, UnreadableImage
 SIDE = 48  # px of what is really encoded
 STYLES = ("the-starry-night", "the-great-wave", "the-scream")
 CARDS = [
-    {"name": "styles", "kind": "stylizer", "styles": [{"name": name, "title": name, "artist": "?"} for name in STYLES]},
+    {
+        "name": "styles",
+        "kind": "stylizer",
+        "styles": [
+            {"name": name, "title": name, "artist": "?", "movement": "ukiyo-e" if "wave" in name else ""}
+            for name in STYLES
+        ],
+    },
     {
         "name": "painter",
         "kind": "painter",
         "genres": ["flower-painting", "landscape"],
         "resolution": 64,
-        "art_styles": ["baroque", "ukiyo-e"],
+        "art_styles": ["symbolism", "baroque"],
         "in_office": True,
     },
 ]

@@ -112,9 +112,9 @@ async def test_one_seed_paints_several_and_words_are_a_seed(host: Any, studio: S
     assert (await studio.gallery.get(again[0], viewer=None)).recipe["options"]["seed"] == min(seeds)
 
 
-async def test_the_painters_art_styles_are_offered(host: Any, studio: Studio) -> None:
+async def test_art_styles_of_painter_and_stylizer_are_offered(host: Any, studio: Studio) -> None:
     _, page = await host.get("/paint")
-    assert '<option value="ukiyo-e">Ukiyo-e</option>' in page
+    assert '<option value="baroque">Baroque</option><option value="ukiyo-e">Ukiyo-e</option>' in page
     [work] = await host.make("/paint", {"genre": "landscape", "art_style": "ukiyo-e"})
     assert (await studio.gallery.get(work, viewer=None)).art_style == "ukiyo-e"
 

@@ -20,10 +20,11 @@ from engine.errors import UnreadableImage
 TOKEN = "a-long-secret-for-the-host"
 CARDS: list[dict[str, Any]] = [
     {"name": "atelier", "kind": "stylizer", "sha256": "ab" * 32, "styles": [
-        {"name": "waves", "title": "The <Great> Wave", "artist": "Hokusai"}, {"name": "dots", "title": "Dots"},
+        {"name": "waves", "title": "The <Great> Wave", "artist": "Hokusai", "movement": "ukiyo-e"},
+        {"name": "dots", "title": "Dots"},
     ]},
     {"name": "painter-1", "kind": "painter", "genres": ["flower-painting", "landscape", "nude-painting"],
-     "art_styles": ["baroque", "ukiyo-e"]},
+     "art_styles": ["baroque"]},
     {"name": "old-brush", "kind": "brush"},
 ]  # fmt: skip
 

@@ -32,11 +32,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             name = f"{genre}/{seed}.jpg"
             draw(root / "paintings" / name, (262, 258), 100 * number + seed, (0.8 - 0.5 * number, 0.4, 0.2))
             draw(root / "edges" / Path(name).with_suffix(".png"), (262, 258), seed, (0.9, 0.9, 0.9))
-            works.append({"path": f"paintings/{name}", "title": "", "artist": "ada" if seed % 2 else "ben"})
+            works.append(
+                {"path": f"paintings/{name}", "title": "", "artist": "ada" if seed % 2 else "ben", "style": ""}
+            )
     for seed, name in enumerate(("dots", "waves")):
         draw(root / "styles" / f"{name}.jpg", (300, 280), seed, (0.7, 0.3, 0.5))
+    works.append({"path": "styles/waves.jpg", "title": "the waves", "artist": "ada", "style": "Ukiyo-e"})
     with open(root / "manifest.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, ("path", "title", "artist"))
+        writer = csv.DictWriter(file, ("path", "title", "artist", "style"))
         writer.writeheader()
         writer.writerows(works)
     return root

@@ -21,6 +21,12 @@ def test_a_released_stylizer_keeps_its_styles_in_a_new_run(data: Path, tmp_path:
     system = kind(other, data, tmp_path / "cache")
     system.start_from(initial)
     row = [style["name"] for style in initial.card["styles"]].index("waves")
+    assert initial.card["styles"][row] == {
+        "name": "waves",
+        "title": "The Waves",
+        "artist": "Ada",
+        "movement": "ukiyo-e",
+    }
     given = initial.networks["G"]["style_table"][row].float()
     torch.testing.assert_close(system.style_table()[0], given, atol=2e-3, rtol=1e-2)  # type: ignore[attr-defined]
 
