@@ -23,6 +23,7 @@ from engine.errors import InvalidRequest, UnknownName
 from engine.evaluate import metrics
 from engine.evaluate.metrics import Scale
 from engine.evaluate.spaces import Space
+from engine.nets.painter import EMPHASIS
 from engine.train.system import has_bf16
 
 Pixels = NDArray[np.uint8]
@@ -134,7 +135,7 @@ def paint(net: nn.Module, latents: Latents, psi: float = 1.0) -> Tensor:
             labels = F.one_hot(latents.labels[batch], int(net.genres)).float()  # type: ignore[arg-type]
             if latents.art_styles is not None:
                 asked = F.one_hot(latents.art_styles[batch], int(net.art_styles))  # type: ignore[arg-type]
-                labels = torch.cat([labels, asked], dim=1)
+                labels = torch.cat([labels, EMPHASIS * asked], dim=1)
             pictures = net(latents.z[batch], labels, torch.full((len(labels),), psi))
             painted.append(pictures.float().mul(255).round().clamp(0, 255).byte())
     return torch.cat(painted).clone()

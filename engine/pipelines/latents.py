@@ -15,6 +15,7 @@ from torch import Tensor
 from engine.api import Stop
 from engine.checkpoints import Card, Model
 from engine.errors import InvalidRequest
+from engine.nets.painter import EMPHASIS
 from engine.pipelines.job import Job
 
 # Kernels of one picture and of eight round differently, so the generator always gets eight, and the last are padding:
@@ -63,7 +64,7 @@ def point(
     labels = torch.zeros(len(genres) + len(art_styles))
     labels[genres.index(genre)] = 1
     if art_style in art_styles:
-        labels[len(genres) + art_styles.index(art_style)] = 1
+        labels[len(genres) + art_styles.index(art_style)] = EMPHASIS
     z, *neighbours = (torch.randn(int(model.net.z_dim), generator=draw) for _ in range(3))  # type: ignore[arg-type]
     return Point(z, labels, psi, grid, tuple(neighbours))
 

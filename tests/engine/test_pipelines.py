@@ -29,6 +29,7 @@ from engine.api import (
     StylizeRequest,
 )
 from engine.errors import GanvasError, InvalidRequest, JobCancelled, UnknownName, UnreadableImage
+from engine.nets.painter import EMPHASIS
 from engine.pipelines import Pipelines, enhance, latents, paint, stylize
 from engine.pipelines.pictures import cover, pad_to_stride, with_colours_of
 from engine.pipelines.precision import best_dtype
@@ -144,7 +145,7 @@ def test_a_morph_begins_in_the_art_style_of_its_first_stop(pipelines: Pipelines)
     assert stop == Stop("portrait", 1, "baroque")
     model = checkpoints.load("tiny-painter")
     glide = latents.path(model, (stop, Stop("portrait", 2, "never learned")), 3, 0.8, loop=False)
-    assert [point.labels.tolist() for point in glide] == [[0, 0, 1, 1], [0, 0, 1, 0.5], [0, 0, 1, 0]]
+    assert [point.labels.tolist() for point in glide] == [[0, 0, 1, EMPHASIS], [0, 0, 1, EMPHASIS / 2], [0, 0, 1, 0]]
 
 
 def test_the_best_is_what_the_discriminator_likes_best(pipelines: Pipelines) -> None:

@@ -168,7 +168,7 @@ def test_art_styles_are_measured_where_painter_and_paintings_know_them(
 
         def forward(self, z: torch.Tensor, labels: torch.Tensor, psi: torch.Tensor) -> torch.Tensor:
             tints = F.one_hot(labels[:, :3].argmax(1), 3)[:, :, None, None].float().expand(-1, 3, 32, 32)
-            asked = labels[:, 3 + self.dark] if labels.shape[1] > 3 else labels[:, 0]
+            asked = labels[:, 3 + self.dark].gt(0).float() if labels.shape[1] > 3 else labels[:, 0]
             return (0.4 + 0.5 * tints + 0.01 * z.mean(1)[:, None, None, None]) / (1 + 3 * asked)[:, None, None, None]
 
     card = checkpoints.find("tiny-painter")
