@@ -33,6 +33,7 @@ from engine.nets.efficientnet import load_lite
 from engine.nets.packed import PackedDiscriminator
 from engine.nets.painter import Painter, ProjectedDiscriminator
 from engine.train.augment import Augmentation
+from engine.train.initial import Initial
 from engine.train.state import ema_update
 from engine.train.system import Config, System, numbers, system
 
@@ -196,6 +197,19 @@ class PainterSystem(System):
         known = torch.stack(told)
         self.usual, self.spread = known.mean((0, 1)), known.std((0, 1)) + 1e-3
         return ((known - self.usual) / self.spread).half()
+
+    def start_from(self, initial: Initial) -> None:
+        """Begin with the weights of another run; of a released painter the art styles of the same names are kept."""
+        super().start_from(initial)
+        known = list(initial.card.get("art_styles") or ())
+        if not known or known == self.art_styles:
+            return
+        given = initial.networks["G"]["embed_style.weight"].float()
+        for net in (self.G, self.averages["G"]):
+            assert isinstance(net, Painter)
+            for row, name in enumerate(self.art_styles):
+                kept = given[:, known.index(name)] if name in known else torch.zeros(len(given))
+                net.embed_style.weight.data[:, row] = kept.to(self.device)  # type: ignore[union-attr]
 
     # Training
 

@@ -393,6 +393,23 @@ def test_a_painter_learns_the_art_styles_that_have_paintings_enough(movements: P
     assert kind(config, movements, home / "cache").release()[1]["art_styles"] == []
 
 
+def test_a_painter_goes_on_with_the_art_styles_of_the_same_names(movements: Path, home: Path, tmp_path: Path) -> None:
+    kind, config = tiny("painter", art_styles="10", memory="0")
+    system = kind(config, movements, home / "cache")
+    assert isinstance(system, PainterSystem)
+    learned = torch.randn(system.G.embed_style.weight.shape)  # type: ignore[union-attr]
+    system.averages["G"].embed_style.weight.data.copy_(learned)  # type: ignore[union-attr, operator]
+    tensors, card = system.release()
+    card["art_styles"] = ["tenebrism", "verismo"]
+    fields = {"name": "other", "kind": "painter", "system": "painter", **card}
+    checkpoints.save_tensors(fields, tensors, tmp_path / "other")
+    again = kind(config, movements, home / "cache")
+    again.start_from(read_initial(tmp_path / "other"))
+    for net in (again.G, again.averages["G"]):  # type: ignore[attr-defined]
+        assert not net.embed_style.weight[:, 0].any()
+        assert torch.allclose(net.embed_style.weight[:, 1], learned[:, 0], atol=1e-2)
+
+
 def test_some_art_styles_are_kept_back(movements: Path, home: Path) -> None:
     kind, config = tiny("painter", art_styles="10")
     system = kind(config, movements, home / "cache")
