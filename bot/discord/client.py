@@ -78,9 +78,7 @@ class Ganvas(commands.AutoShardedBot):
         self.counts = Counts(self)
         self.thinking = Thinking(self)
         self.styles: tuple[str, ...] = ()  # names of styles and brushes, for autocomplete
-        self.art_styles: tuple[
-            str, ...
-        ] = ()  # those that the painter in office learned, movements, then the same names
+        self.art_styles: tuple[str, ...] = ()  # what the painter in office learned, movements, then the same names
         self.private_members: set[str] = set()  # who wants works private by default; in RAM: first answers hurry
         self.morphing: dict[int, Artwork] = {}  # user -> the work chosen as the first stop of a morph
         self._seen: OrderedDict[int, None] = OrderedDict()
