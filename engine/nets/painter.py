@@ -197,7 +197,7 @@ class Projector(nn.Module):
 class Head(nn.Module):
     """Logits (B, h, w) of one scale: spectral-normed strided convolutions down to about 4x4, labels by projection."""
 
-    def __init__(self, inputs: int, halvings: int, genres: int, art_styles: int) -> None:
+    def __init__(self, inputs: int, halvings: int, genres: int, art_styles: int = 0) -> None:
         super().__init__()
         self.genres = genres
         layers: list[nn.Module] = []
