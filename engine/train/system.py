@@ -140,20 +140,23 @@ class System(ABC):
     def fits(self, state: dict[str, Any]) -> bool:
         """Say whether ``state`` is of these networks and optimisers; another version of this code may have others."""
 
-        def shapes(nets: dict[str, Any]) -> dict[str, dict[str, Any]]:
-            return {name: {key: value.shape for key, value in net.items()} for name, net in nets.items()}
-
         def groups(optimizers: dict[str, Any]) -> dict[str, list[tuple[set[str], int]]]:
             return {
                 name: [(set(group), len(group["params"])) for group in optimizer["param_groups"]]
                 for name, optimizer in optimizers.items()
             }
 
-        own = self.state()
+        nets, given = self.networks, state["networks"]
         return (
-            all(shapes(own[kind]) == shapes(state[kind]) for kind in ("networks", "averages"))
-            and groups(own["optimizers"]) == groups(state["optimizers"])
-        )  # fmt: skip
+            nets.keys() == given.keys()
+            and all(
+                key in given[name] and given[name][key].shape == parameter.shape
+                for name, net in nets.items()
+                for key, parameter in net.named_parameters()
+            )
+            and groups({name: optimizer.state_dict() for name, optimizer in self.optimizers.items()})
+            == groups(state["optimizers"])
+        )
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue exactly where :meth:`state` was taken."""
