@@ -22,7 +22,10 @@ from engine.nets.normalise import Normalise
 from engine.nets.vgg import VGGFeatures, channel_statistics
 
 EPS = 1e-3  # of the variances; 1e-5 lets the gradient of an empty white photo grow 300-fold in every layer
+READ_TAPS = ("conv1_2", "conv2_2", "conv3_3")  # what a style is read from
 PALETTE = 13  # numbers at the end of a style vector: mean and covariance of its colours, and how much they count
+AXES = torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])  # luma, two opponent axes
+NEAR = 0.01  # squared distance at which a palette counts e times less: two or three of a hundred are mixed
 CALM = 3e-4  # variance added to each colour axis of a painting: a nearly grey one is not blown up into noise
 ENOUGH = 64  # places along the shorter side that moments are measured on; all of them cost a third of the time
 
@@ -82,6 +85,21 @@ def palette_of(picture: Tensor) -> Tensor:
         return torch.cat([mean, covariance.flatten(1), torch.ones_like(mean[:, :1])], dim=1)
 
 
+def palette_distance(palettes: Tensor, others: Tensor) -> Tensor:
+    """Return how far palettes (N, 13) lie from others (M, 13), (N, M): squared distance of means and spreads.
+
+    In luma and three times the opponent axes, which spread a third as far in pictures: hue counts as brightness does.
+    """
+
+    def place(palette: Tensor) -> Tensor:
+        axes = AXES.to(palette.device)
+        mean, covariance = palette[:, :3].float() @ axes.T, axes @ palette[:, 3:12].float().view(-1, 3, 3) @ axes.T
+        spread = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+        return torch.cat([mean, spread], dim=1) * palette.new_tensor([1, 3, 3, 1, 3, 3])
+
+    return torch.cdist(place(palettes), place(others)).square()
+
+
 def recolour(painting: Tensor, palette: Tensor, statistics: Statistics | None = None) -> Tensor:
     """Give ``painting`` (B, 3, H, W) the mean and covariance of the colours of ``palette`` (B, 13).
 
@@ -96,7 +114,7 @@ def recolour(painting: Tensor, palette: Tensor, statistics: Statistics | None = 
         mean, covariance = statistics.once(lambda: colours_of(painting)) if statistics else colours_of(painting)
         amount = share.clamp_min(1e-6)
         wanted, spread = palette[:, :3].float() / amount, (palette[:, 3:12].float() / amount).view(-1, 3, 3)
-        opponent = painting.new_tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
+        opponent = AXES.to(painting.device)
         calm = CALM * torch.eye(3, device=painting.device)
         theirs = torch.linalg.cholesky(opponent @ spread @ opponent.T + calm / 3)  # a rounded covariance stays positive
         ours = torch.linalg.cholesky(opponent @ covariance @ opponent.T + calm)
@@ -121,12 +139,14 @@ def convolve_twice_as_large(x: Tensor, weight: Tensor) -> Tensor:
 class InstanceNorm(nn.Module):
     """Conditional instance norm: (x - mean) / std * gain + bias, with gain and bias linear in the style vector.
 
-    ``style_dim=0`` learns one gain and bias (an ordinary instance norm, for brushes).
+    ``style_dim=0`` learns one gain and bias (an ordinary instance norm, for brushes).  A style vector may go on with
+    corrections of the gains and biases of all norms; ``corrections`` says which are this one's.
     """
 
     def __init__(self, channels: int, style_dim: int) -> None:
         super().__init__()
         self.channels = channels
+        self.corrections = slice(0, 0)
         if style_dim:
             self.affine = nn.Linear(style_dim, 2 * channels)
             nn.init.normal_(self.affine.weight, std=0.05)  # styles differ from the first step
@@ -136,13 +156,20 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor | None, statistics: Statistics | None) -> Tensor:
         """Normalise x (B, C, H, W); measure into ``statistics`` or use what was measured."""
-        gain, bias = (self.affine(style) if style is not None else self.bias[None]).float().chunk(2, dim=1)
+        gain, bias = self._gain_and_bias(style).float().chunk(2, dim=1)
         if statistics is None and min(x.shape[2:]) < 2 * ENOUGH:  # every place is measured
             return Normalise.apply(x, 1 + gain, bias, EPS)
         mean, inverse = measure(x, statistics)
         scale = (1 + gain) * inverse
         shift = bias - mean * scale
         return torch.addcmul(shift[:, :, None, None].to(x.dtype), x, scale[:, :, None, None].to(x.dtype))
+
+    def _gain_and_bias(self, style: Tensor | None) -> Tensor:
+        if style is None:
+            return self.bias[None]
+        known: int = self.affine.in_features
+        linear: Tensor = self.affine(style[:, :known])
+        return linear + style[:, self.corrections] if style.shape[1] > known else linear
 
 
 class Conv(nn.Module):
@@ -212,7 +239,7 @@ class Tint(nn.Module):
         mean, inverse = measure(photo, statistics)
         values = self.matrix[None].expand(len(photo), 12)
         if self.by_style is not None and style is not None:
-            values = values + self.by_style(style)
+            values = values + self.by_style(style[:, : self.by_style.in_features])
         matrix = values[:, :9].view(-1, 3, 3).float() * inverse[:, None, :]  # (B, 3, 3)
         offset = values[:, 9:].float() - (matrix * mean[:, None]).sum(2)
         with torch.autocast("cpu", enabled=False):  # bf16 would show bands in skies
@@ -257,7 +284,7 @@ class Transformer(nn.Module):
 
         Behind a sigmoid, what overshoots is white, has no gradient and stays: blobs after 600 images (measured).
         """
-        x = F.pixel_unshuffle(photo - 0.5, 2)
+        x = F.pixel_unshuffle(self.prime(photo) - 0.5, 2)
         x = self.stem(x, None, statistics)
         for conv in self.down:
             x = conv(x, None, statistics)
@@ -268,6 +295,10 @@ class Transformer(nn.Module):
         x = self.paint(frame(x, "reflect"))
         x = F.conv2d(frame(x, "replicate"), self.soften)
         return 0.5 + F.pixel_shuffle(x, 2).float() + self.tint(photo, style, statistics)
+
+    def prime(self, photo: Tensor) -> Tensor:
+        """Return what the network looks at: the photo itself."""
+        return photo
 
     def statistics(self, photo: Tensor, style: Tensor | None = None) -> Statistics:
         """Measure the instance norms on a small copy of the picture, to be used by its tiles."""
@@ -280,22 +311,64 @@ class Transformer(nn.Module):
         return (torch.rand(2, 3, size, size),)
 
 
+def weave() -> Tensor:
+    """Return a canvas (1, 3, 512, 512) of unit noise, 8 px coarse; it fits to itself on all sides."""
+    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2026))
+    fine = F.interpolate(F.pad(noise, (2, 2, 2, 2), mode="circular"), scale_factor=8, mode="bicubic")
+    return fine[:, :, 16:-16, 16:-16]
+
+
 @register("brush")
 class Brush(Transformer):
     """One look, learned from a folder of paintings (systems ``cut`` and ``cyclegan``).
 
-    A brush that began as a stylizer's style keeps the palette of that style; another sets no colours.
+    It owns the palettes of some of those paintings, and every photo gets the one nearest to its own colours: a sunset
+    one of the artist's evenings, a meadow one of his meadows.  With one palette for all, every strawberry was brown.
+    Of no palettes (zeros, as ``cyclegan`` leaves them) the network sets all colours itself.
+
+    And it paints on a canvas: in an empty sky, which says nothing, strokes became a lattice (seen on four brushes);
+    a little coarse noise gives them a hold.
+
+    Args:
+        palettes: how many palettes.
+        grain: standard deviation of the canvas; 0 for none.
     """
 
-    def __init__(self, widths: tuple[int, int, int] = (32, 48, 96), blocks: int = 6) -> None:
+    def __init__(
+        self, widths: tuple[int, int, int] = (32, 48, 96), blocks: int = 6, palettes: int = 1, grain: float = 0.0
+    ) -> None:
         super().__init__(0, widths, blocks)
-        self.palette: Tensor
-        self.register_buffer("palette", torch.zeros(PALETTE))
+        self.canvas: Tensor
+        self.register_buffer("canvas", grain * weave(), persistent=False)
+        self.grain = grain
+        self.palettes: Tensor
+        self.register_buffer("palettes", torch.zeros(palettes, PALETTE))
 
     def paint_freely(self, photo: Tensor, style: Tensor | None = None, statistics: Statistics | None = None) -> Tensor:
         """Paint without bounds."""
-        painting = super().paint_freely(photo, None, statistics)
-        return recolour(painting, self.palette.expand(len(photo), -1), statistics)
+        palette = self.choose_palette(photo, statistics)
+        return recolour(super().paint_freely(photo, None, statistics), palette, statistics)
+
+    def prime(self, photo: Tensor) -> Tensor:
+        """Return ``photo`` (B, 3, H, W) on a canvas, each on another piece of it while training."""
+        if not self.grain:
+            return photo
+        height, width = photo.shape[2:]
+        side = self.canvas.shape[2]
+        canvas = self.canvas.repeat(1, 1, -(-height // side) + 1, -(-width // side) + 1)
+        primed = []
+        for each in photo:
+            place = int(1e4 * each.float().mean()) if self.training else 0  # the photo decides: nothing is drawn
+            top, left = place // side % side, place % side
+            primed.append(each + canvas[0, :, top : top + height, left : left + width])
+        return torch.stack(primed).contiguous(memory_format=torch.channels_last)
+
+    def choose_palette(self, photo: Tensor, statistics: Statistics | None = None) -> Tensor:
+        """Return the palettes (B, 13) nearest to the colours of ``photo`` (B, 3, H, W), mixed where about as near."""
+        mean, covariance = statistics.once(lambda: colours_of(photo)) if statistics else colours_of(photo)
+        own = torch.cat([mean, covariance.flatten(1)], dim=1)
+        with torch.autocast(photo.device.type, enabled=False):
+            return torch.softmax(-palette_distance(own, self.palettes) / NEAR, dim=1) @ self.palettes
 
 
 @register("stylenet")
@@ -304,7 +377,8 @@ class StyleNet(Transformer):
 
     A style vector is what :meth:`encode_style` reads from a picture: 64 numbers for the norms (channel statistics of a
     frozen VGG through a small MLP, for the curated styles plus a learned offset) and 13 for its palette.
-    ``style_table`` holds the curated ones, ready for use; weighted means of style vectors are style vectors.
+    ``style_table`` holds the curated ones, ready for use; weighted means of style vectors are style vectors.  A studied
+    vector (pipelines/study.py) has ``corrections`` numbers more between the two, (B, 64 + C + 13).
     """
 
     def __init__(
@@ -315,13 +389,19 @@ class StyleNet(Transformer):
         blocks: int = 6,
     ) -> None:
         super().__init__(style_dim, widths, blocks)
-        self.features = VGGFeatures(("conv1_2", "conv2_2", "conv3_3")).requires_grad_(False)
+        self.features = VGGFeatures(READ_TAPS).requires_grad_(False)
         self.read = nn.Sequential(
             nn.Linear(2 * (64 + 128 + 256), 256),
             nn.LeakyReLU(0.2),
             nn.Linear(256, style_dim),
             nn.LayerNorm(style_dim, elementwise_affine=False),
         )
+        self.corrections = 0
+        for norm in self.modules():
+            if isinstance(norm, InstanceNorm) and hasattr(norm, "affine"):
+                start = style_dim + self.corrections
+                norm.corrections = slice(start, start + 2 * norm.channels)
+                self.corrections += 2 * norm.channels
         self.style_table: Tensor
         self.reading_mean: Tensor
         self.reading_std: Tensor
@@ -340,6 +420,11 @@ class StyleNet(Transformer):
         """Return what the frozen features say of ``picture`` (B, 3, h, w): means and stds, (B, 896)."""
         with torch.no_grad():
             return torch.cat([channel_statistics(tap) for tap in self.features(picture).values()], dim=1)
+
+    def uncorrected(self, vector: Tensor) -> Tensor:
+        """Return style vectors (B, 64 + 13) with corrections of nothing: (B, 64 + C + 13)."""
+        none = vector.new_zeros(len(vector), self.corrections)
+        return torch.cat([vector[:, :-PALETTE], none, vector[:, -PALETTE:]], dim=1)
 
     def encode_readings(self, readings: Tensor) -> Tensor:
         """Return the part of style vectors that the norms use, (B, 64), of :meth:`style_readings`."""

@@ -1,10 +1,14 @@
-"""The fast way to a brush: one-sided translation from photos to paintings (Park et al. 2020, 2007.15651).
+"""The fast way to a brush: one-sided translation from photos to paintings (after Park et al. 2020, 2007.15651).
 
-FastCUT's shape: a patch of the painting must be told from other patches of the same photo by where it came from
-(PatchNCE), a PatchGAN says whether it looks painted, and no way back is learned.  Half of the batches are seen in the
-mirror on one side only.  Every few steps a perceptual network looks, too: at what the photo shows, which keeps people
-and trees in place, and at the moments of its features, which shall be those of the paintings; the PatchGAN alone had
-found no stroke after 1,500 pictures.  Start from a stylizer (``--init``): its trunk knows how to paint already.
+A patch of the painting must be told from other patches of the same photo by where it came from (PatchNCE, FastCUT's
+half in the mirror), and no way back is learned.  Whether it looks painted is said by slim heads on the fine scales of
+frozen ImageNet features (Projected GAN, as the painter's) and by the moments of a perceptual network's features, which
+shall be those of a painting: a PatchGAN, which has to learn to see first, had found no stroke after 1,500 pictures and
+let a lattice pass after 4,000.  Start from a stylizer (``--init``): its trunk knows how to paint already.
+
+Which painting?  Of some random pieces of paintings the one whose colours are nearest to the photo's: a sky learns from
+skies, wheat from wheat.  The mean of all paintings has the strokes of none.  Colours are no matter of learning at all
+(:class:`~engine.nets.stylenet.Brush`), so the piece is recoloured as the photo will be.
 """
 
 from __future__ import annotations
@@ -19,41 +23,47 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine import checkpoints, losses, nets
 from engine.errors import InvalidRequest
+from engine.nets.efficientnet import load_lite
+from engine.nets.painter import ProjectedDiscriminator
 from engine.nets.patchnce import PatchProjector
-from engine.nets.stylenet import PALETTE, Brush, StyleNet, Transformer
+from engine.nets.stylenet import PALETTE, Brush, StyleNet, Transformer, palette_distance, palette_of, recolour
 from engine.nets.vgg import load_vgg
 from engine.train.augment import Augmentation
 from engine.train.domains import load_domain
 from engine.train.initial import Initial, read_initial
 from engine.train.state import ema_update
+from engine.train.stylizer import CONTENT_TAP, TEXTURE_TAPS, moments_of
 from engine.train.system import Config, System, numbers, system
 
-TEXTURE_TAPS = ("conv1_1", "conv2_1", "conv3_1")
-CONTENT_TAP = "conv3_3"
-MEMORY = 0.95  # of the running mean of the paintings' moments: those of four paintings are noisy
+GRAIN = 0.08  # of the canvas that a brush paints on
+PALETTES = 128  # of the target's paintings, at most, that the brush takes along
+KINDRED = 8  # pieces of paintings among which a photo finds the one to learn strokes from
+SCALES = 2  # of the discriminator's maps, strides 4 and 8: strokes, not what paintings are of
 
 
 class CutConfig(Config):
     """Fields of cut."""
 
-    images: int = 20_000
-    batch: int = 4
+    images: int = 3_000
+    batch: int = 2
     source: str = "photos"  # folder or pattern below the data
     target: str = "paintings"  # or "paintings/landscape", "paintings/*/monet-*"
     artist: str = ""  # of the paintings, as manifest.csv writes it: claude-monet
-    load_size: int = 256  # px, short side of the pictures; at 160 no stroke is left to learn from
-    crop_size: int = Field(128, multiple_of=8)
-    learning_rate: float = 4e-4
-    critic_width: int = 32
-    nce: float = 1.0  # weight of PatchNCE at the beginning ...
-    nce_end: float = 0.5  # ... and at the end: first keep, then paint
+    strokes: str = ""  # "styles/vincent-van-gogh-*": large reproductions, to learn strokes from; "" is the target
+    strokes_size: int = 512  # px, short side at which those are seen: a stroke should be some ten pixels wide
+    load_size: int = 256  # px, short side of all other pictures; at 160 no stroke is left to learn from
+    crop_size: int = Field(192, multiple_of=8)
+    learning_rate: float = 1e-4  # a stylizer's strokes are lost at 4e-4
+    critic_rate: float = 5e-4
+    nce: float = 0.5  # weight of PatchNCE at the beginning ...
+    nce_end: float = 0.25  # ... and at the end: first keep, then paint
     patches: int = 128  # places compared in every map
-    content: float = 0.3
-    texture: float = 3.0
+    content: float = 0.2
+    texture: float = 1.0
     look_every: int = 2  # steps: the perceptual network costs more than all the rest
     style: str = ""  # of the stylizer started from; "" is the mean of the target's own paintings
     ema: float = 0.999
@@ -61,43 +71,55 @@ class CutConfig(Config):
 
 @system("cut")
 class Cut(System):
-    """Trains ``brush`` with ``patchgan`` from <data>/<source> to <data>/<target>."""
+    """Trains ``brush`` with ``projected-discriminator`` from <data>/<source> to <data>/<target>."""
 
     kind = "brush"
     config_type = CutConfig
     presets = {  # noqa: RUF012
         "default": {},
-        "large": {"load_size": 256, "crop_size": 256, "batch": 1, "images": 12_000},  # to end with, from a run's --init
+        "large": {"crop_size": 256},  # to end with, from a run's --init
     }
 
     def __init__(self, config: CutConfig, data: Path, cache: Path) -> None:
         super().__init__(config, data, cache)
-        if config.crop_size > config.load_size:
-            raise InvalidRequest(f"crop_size is {config.crop_size}; it must be at most load_size, {config.load_size}.")
+        for name, side in (("load_size", config.load_size), ("strokes_size", config.strokes_size)):
+            if config.crop_size > side and (config.strokes or name == "load_size"):
+                raise InvalidRequest(f"crop_size is {config.crop_size}; it must be at most {name}, {side}.")
         self.source = load_domain(data, config.source, "", config.load_size, cache)
         self.target = load_domain(data, config.target, config.artist, config.load_size, cache)
-        brush = nets.create("brush")
-        critic = nets.create("patchgan", width=config.critic_width)
-        assert isinstance(brush, Brush)
+        self.strokes = self.target
+        if config.strokes:
+            self.strokes = load_domain(data, config.strokes, "", config.strokes_size, cache)
+        rows = np.unique(np.linspace(0, len(self.target) - 1, PALETTES).astype(int))
+        palettes = torch.cat([palette_of(self.target.pictures.batch(row[None])) for row in self.target.rows[rows]])
+        self.net_config = {"palettes": len(palettes), "grain": GRAIN}
+        brush = nets.create("brush", **self.net_config)
+        critic = nets.create("projected-discriminator", genres=1, size=config.crop_size)
+        assert isinstance(brush, Brush) and isinstance(critic, ProjectedDiscriminator)
+        critic.features.load_state_dict(load_lite(0).state_dict())
+        brush.palettes.copy_(palettes)
         self.G = brush.to(memory_format=torch.channels_last)
-        self.D = critic.to(memory_format=torch.channels_last)
+        self.D = critic
+        self.D.features.to(memory_format=torch.channels_last)
         with torch.no_grad():
             maps = encoder_maps(self.G, torch.rand(1, 3, 64, 64))
         self.H = PatchProjector(tuple(x.shape[1] for x in maps))
         looks = config.content or config.texture
         self.vgg = load_vgg((*TEXTURE_TAPS, CONTENT_TAP)).to(memory_format=torch.channels_last) if looks else None
-        self.wanted = RunningMoments()
-        self.networks = {"G": self.G, "D": self.D, "H": self.H, "wanted": self.wanted}
+        self.networks = {"G": self.G, "D": self.D, "H": self.H}
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False)}
         rate = config.learning_rate
         self.optimizers = {
             "G": torch.optim.Adam([*self.G.parameters(), *self.H.parameters()], rate, betas=(0.5, 0.99), fused=True),
-            "D": torch.optim.Adam(self.D.parameters(), rate, betas=(0.5, 0.99), fused=True),
+            "D": torch.optim.Adam(
+                self.D.heads[:SCALES].parameters(), config.critic_rate, betas=(0.0, 0.99), fused=True
+            ),
         }
 
     @property
     def data_digest(self) -> str:
-        return hashlib.sha256((self.source.digest + self.target.digest).encode()).hexdigest()
+        digests = (side.digest for side in (self.source, self.target, self.strokes))
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def start_from(self, initial: Initial) -> None:
         """Take over a brush, or a stylizer at one of its styles."""
@@ -109,7 +131,10 @@ class Cut(System):
                 kept = initial.averages["G"]
             brush = brush_of(kept, self._style_of(kept, initial.card))
             initial = Initial(initial.path, {"G": brush}, {"G": brush})
+        own = self.G.palettes.clone()
         super().start_from(initial)
+        for net in (self.G, self.averages["G"]):
+            net.get_buffer("palettes").copy_(own)
 
     @torch.no_grad()
     def _style_of(self, tensors: dict[str, Tensor], card: dict[str, Any]) -> Tensor:
@@ -131,28 +156,30 @@ class Cut(System):
         """Paint a batch; D learns to tell it from paintings, G to paint so, with every patch in its place."""
         config = self.config
         self._set_rates()
-        photos, real = (
-            side.crops(config.batch, config.crop_size, self.numpy_rng).to(self.device)
-            for side in (self.source, self.target)
-        )
+        photos = self.source.crops(config.batch, config.crop_size, self.numpy_rng).to(self.device)
+        real = self._kindred(photos)
         augment = Augmentation.draw(config.batch, self.torch_rng, device=self.device)
         with self.autocast():
             painted = self.G.paint_freely(photos)
+            with torch.no_grad():
+                real_maps = self.D.projector(self.D.look(augment(real)))
+            painted_maps = self.D.projector(self.D.look(augment(painted)))
 
             # D learns.
-            self.D.requires_grad_(True)
-            loss_d = losses.lsgan_discriminator(
-                self.D(augment(real)).float(), self.D(augment(painted.detach())).float()
-            )
+            self.D.heads.requires_grad_(True)
+            on_real, on_painted = self._judge(real_maps), self._judge([x.detach() for x in painted_maps])
+            loss_d = torch.stack(
+                [losses.hinge_discriminator(r, f) for r, f in zip(on_real, on_painted, strict=True)]
+            ).mean()
         self.optimizers["D"].zero_grad(set_to_none=True)
         loss_d.backward()
         self.optimizers["D"].step()
-        self.D.requires_grad_(False)
+        self.D.heads.requires_grad_(False)
 
         # G learns.
         with self.autocast():
             told = {
-                "G": losses.lsgan_generator(self.D(augment(painted)).float()),
+                "G": torch.stack([losses.hinge_generator(logits) for logits in self._judge(painted_maps)]).mean(),
                 "nce": self._contrast(painted, photos),
                 "overflow": losses.overflow(painted).mean(),
             }
@@ -161,11 +188,11 @@ class Cut(System):
                 seen = self.vgg(painted)
                 with torch.no_grad():
                     shown = self.vgg(photos)[CONTENT_TAP]
-                    self.wanted.add(self.vgg(real, until=TEXTURE_TAPS[-1]))
+                    wanted = self.vgg(real, TEXTURE_TAPS)
                 told["content"] = losses.content_loss(seen[CONTENT_TAP], shown).mean()
-                told["texture"] = losses.style_loss(
-                    {tap: losses.moments(seen[tap]) for tap in TEXTURE_TAPS}, self.wanted.moments()
-                )
+                told["texture"] = torch.stack(
+                    [losses.style_loss(moments_of(seen, i), moments_of(wanted, i)) for i in range(config.batch)]
+                ).mean()
                 perceived = config.content * told["content"] + config.texture * told["texture"]
                 loss = loss + config.look_every * perceived
         self.optimizers["G"].zero_grad(set_to_none=True)
@@ -174,6 +201,21 @@ class Cut(System):
         steps = self.images / config.batch
         ema_update(self.averages["G"], self.G, min(config.ema, (1 + steps) / (10 + steps)))
         return numbers(told | {"D": loss_d})
+
+    def _judge(self, maps: list[Tensor]) -> list[Tensor]:
+        """Return the logits of the fine scales, float32; there is but one genre, so nothing is told of it."""
+        labels = maps[0].new_zeros(len(maps[0]), 1)
+        return [head(x, labels, 0.0).float() for head, x in zip(self.D.heads[:SCALES], maps, strict=False)]
+
+    @torch.no_grad()
+    def _kindred(self, photos: Tensor) -> Tensor:
+        """Return a piece of a painting for each photo (B, 3, S, S), of about its colours and in those it will have."""
+        count = self.config.batch * KINDRED
+        pieces = self.strokes.crops(count, self.config.crop_size, self.numpy_rng).to(self.device)
+        distance = palette_distance(palette_of(photos), palette_of(pieces)).unflatten(1, (len(photos), KINDRED))
+        own = distance.diagonal().T  # (B, KINDRED): every photo has pieces of its own to choose from
+        chosen = own.argmin(1) + KINDRED * torch.arange(len(photos), device=self.device)
+        return recolour(pieces[chosen], self.G.choose_palette(photos)).clamp(0, 1)
 
     def _contrast(self, painted: Tensor, photos: Tensor) -> Tensor:
         """Tell each patch of the painting from others of its photo; the painting is seen in a mirror half the time."""
@@ -200,9 +242,9 @@ class Cut(System):
     def _set_rates(self) -> None:
         """Keep the rate for 60 % of the run, then let it fall to a hundredth."""
         left = 1 - self.images / self.config.images
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * min(1.0, max(0.01, left / 0.4))
+        for name, rate in (("G", self.config.learning_rate), ("D", self.config.critic_rate)):
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = rate * min(1.0, max(0.01, left / 0.4))
 
     # Showing and releasing
 
@@ -219,33 +261,7 @@ class Cut(System):
 
     def release(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"net.{name}": value for name, value in self.averages["G"].state_dict().items()}
-        return tensors, {"net": {"name": "brush", "config": {}}}
-
-
-class RunningMoments(nn.Module):
-    """A running mean of the moments of paintings' features, kept with the run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for tap, channels in zip(TEXTURE_TAPS, (64, 128, 256), strict=True):
-            self.register_buffer(f"{tap}_mean", torch.zeros(channels))
-            self.register_buffer(f"{tap}_covariance", torch.zeros(channels, channels))
-        self.weight: Tensor
-        self.register_buffer("weight", torch.zeros(()))  # how much of the zeros is forgotten
-
-    def add(self, taps: dict[str, Tensor]) -> None:
-        """Learn from the features (B, C, h, w) of some paintings."""
-        for tap in TEXTURE_TAPS:
-            for name, value in zip(("mean", "covariance"), losses.moments(taps[tap]), strict=True):
-                self.get_buffer(f"{tap}_{name}").lerp_(value.float(), 1 - MEMORY)
-        self.weight.lerp_(torch.ones_like(self.weight), 1 - MEMORY)
-
-    def moments(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return {tap: (mean (C,), covariance (C, C))}."""
-        return {
-            tap: (self.get_buffer(f"{tap}_mean") / self.weight, self.get_buffer(f"{tap}_covariance") / self.weight)
-            for tap in TEXTURE_TAPS
-        }
+        return tensors, {"net": {"name": "brush", "config": self.net_config}}
 
 
 def encoder_maps(net: Transformer, photo: Tensor) -> list[Tensor]:
@@ -266,7 +282,7 @@ def brush_of(tensors: dict[str, Tensor], style: Tensor) -> dict[str, Tensor]:
     Conditional instance norm is gain and bias = W style + c; at one style that is one gain and bias.  The same holds
     for the tint: its matrix is M + V style.
     """
-    found = {"palette": style[-PALETTE:]}
+    found = {"palettes": style[None, -PALETTE:]}
     style = style[:-PALETTE]
     for name, value in tensors.items():
         value = value.float()

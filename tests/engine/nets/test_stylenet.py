@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from engine.nets.stylenet import (
     ENOUGH,
     EPS,
+    Brush,
     Statistics,
     Transformer,
     blur,
@@ -107,3 +108,37 @@ def test_a_tile_gets_the_colours_that_the_whole_was_measured_for() -> None:
     whole = recolour(painting, palette, statistics)
     tile = recolour(painting[..., :16], palette, statistics.rewind())
     torch.testing.assert_close(tile, whole[..., :16])
+
+
+def test_a_brush_gives_each_photo_the_palette_nearest_to_its_own_colours() -> None:
+    torch.manual_seed(4)
+    brush = Brush(widths=(8, 8, 16), blocks=1, palettes=2)
+    warm, cold = torch.tensor([0.8, 0.4, 0.2])[:, None, None], torch.tensor([0.2, 0.4, 0.8])[:, None, None]
+    brush.palettes.copy_(
+        torch.cat([palette_of((each + 0.2 * (coloured(5) - 0.5)).clamp(0, 1)) for each in (warm, cold)])
+    )
+    photos = torch.cat([(each * 0.9 + 0.1 * coloured(seed)).clamp(0, 1) for seed, each in ((6, warm), (7, cold))])
+    with torch.no_grad():
+        mean, _ = colours_of(brush.paint_freely(photos))
+        torch.testing.assert_close(mean, brush.palettes[:, :3], atol=0.02, rtol=0)
+        torch.testing.assert_close(brush(photos[1:]), brush(photos)[1:])
+
+
+def test_a_brush_without_palettes_sets_its_colours_itself() -> None:
+    brush, photo = Brush(widths=(8, 8, 16), blocks=1), torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert brush.paint_freely(photo).equal(Transformer.paint_freely(brush, photo))
+
+
+def test_a_canvas_gives_strokes_a_hold_in_an_empty_photo_and_is_always_the_same() -> None:
+    torch.manual_seed(8)
+    plain = Brush(widths=(8, 8, 16), blocks=1).eval()
+    woven = Brush(widths=(8, 8, 16), blocks=1, grain=0.08).eval()
+    woven.load_state_dict(plain.state_dict())
+    empty = torch.full((1, 3, 64, 64), 0.6)
+    with torch.no_grad():
+        assert (
+            woven.paint_freely(empty)[..., 16:48, 16:48].std() > 10 * plain.paint_freely(empty)[..., 16:48, 16:48].std()
+        )
+        assert woven(empty).equal(woven(empty))
+        assert woven(torch.rand(1, 3, 520, 1040)).shape == (1, 3, 520, 1040)  # larger than the canvas
