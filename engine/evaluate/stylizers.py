@@ -16,8 +16,10 @@ from engine.data.intake import open_photo
 from engine.data.paintings import find_pictures
 from engine.errors import InvalidRequest
 from engine.evaluate.painters import Account, Pixels
+from engine.nets.stylenet import StyleNet
 from engine.nets.vgg import VGGFeatures
 from engine.pipelines.pictures import from_pixels, resize, to_pixels
+from engine.pipelines.study import study
 from engine.train.gatys import Yardstick, gatys, load_eyes
 
 
@@ -34,7 +36,7 @@ def evaluate_stylizer(
 ) -> Account:
     """Paint ``photos`` of <data>/photos in ``styles`` of <data>/styles, with ``model`` and by optimisation.
 
-    A style is the vector of the model's table if a style's name ends the file's, else what the style encoder reads.
+    A style is the vector of the model's table if a style's name ends the file's, else the picture is studied.
 
     Args:
         size: px, side of the squares that are painted.
@@ -51,12 +53,10 @@ def evaluate_stylizer(
     rows: list[dict[str, Any]] = []
     for number, path in enumerate(pictures):
         style = square(path, size)
-        with torch.inference_mode():
-            vector = vector_of(model, path.stem, style)
         for index, photo in enumerate(originals):
             measure = Yardstick(photo, style, eyes)
             with torch.inference_mode():
-                ours = model.net(photo, vector).float().clamp(0, 1)
+                ours = model.net(photo, vector_of(model, path.stem, style, photo)).float().clamp(0, 1)
             painted = {"photo": photo, "model": ours}
             if steps:
                 painted["gatys"] = gatys(photo, style, eyes=eyes, steps=steps)
@@ -110,9 +110,8 @@ def row_of(model: Model, stem: str) -> int | None:
     return None
 
 
-def vector_of(model: Model, stem: str, style: Tensor) -> Tensor:
-    """Return the style vector (1, S) of a picture (1, 3, H, W): that of the table, or what the encoder reads."""
+def vector_of(model: Model, stem: str, style: Tensor, photo: Tensor) -> Tensor:
+    """Return the style vector (1, S) of a picture (1, 3, H, W): that of the table, or as studied for ``photo``."""
+    assert isinstance(model.net, StyleNet)
     row = row_of(model, stem)
-    if row is not None:
-        return model.net.style_table[row][None]  # type: ignore[index]
-    return model.net.encode_style(style)  # type: ignore[operator]
+    return study(model.net, photo, style) if row is None else model.net.style_table[row][None]

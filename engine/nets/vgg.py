@@ -36,17 +36,19 @@ class VGGFeatures(nn.Module):
         self.mean: Tensor
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, picture: Tensor, until: str | None = None) -> dict[str, Tensor]:
-        """Return {tap: (B, C, h, w)} for ``picture`` (B, 3, H, W) in [0, 1], no deeper than tap ``until``."""
+    def forward(self, picture: Tensor, taps: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Return {tap: (B, C, h, w)} for ``picture`` (B, 3, H, W) in [0, 1], at other ``taps`` if any are given."""
+        taps = taps or self.taps
+        deepest = max(taps, key=_LAYERS.index)
         x = (255 * picture - self.mean).flip(1)
         found = {}
         for layer, conv in self.convs.items():
             if layer.endswith("_1") and layer != "conv1_1":
                 x = F.max_pool2d(x, 2)
             x = F.relu(conv(x), inplace=True)
-            if layer in self.taps:
+            if layer in taps:
                 found[layer] = x
-            if layer == until:
+            if layer == deepest:
                 break
         return found
 

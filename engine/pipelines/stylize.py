@@ -12,14 +12,18 @@ from engine import checkpoints
 from engine.api import StylizeRequest
 from engine.checkpoints import Card, Model
 from engine.errors import InvalidRequest, UnknownName
+from engine.nets.stylenet import StyleNet
 from engine.pipelines.job import Job
 from engine.pipelines.pictures import pad_to_stride, scaled, to_pixels, with_colours_of
+from engine.pipelines.study import study
 
 WHOLE = 2048 * 2048  # px; a larger picture is painted in tiles (the activations of this one take about 1.5 GB)
 TILE = 1024  # px, of the kept part
 OVERLAP = 32  # px over which neighbouring tiles are cross-faded
 SMALL = 512  # px, long side of the copy that a tiled picture's statistics are measured on
-STYLE_SIZE = 512  # px, long side at which a picture is read as a style
+STYLE_SIZE = 768  # px, long side at which a picture is studied as a style: strokes as large as in the picture itself
+OWN_SIZE = 512  # px, long side at which the photo's own style is read
+STUDY = 0.8  # share of the time that an unknown style is studied for
 GROW = 2  # a photo smaller than the size asked for is enlarged at most so many times
 
 
@@ -144,29 +148,32 @@ def paint_over(
     if strength == 0:
         return photo
     model = job.model(look.card.name)
-    job.check(share[0])
+    start, end = share
+    job.check(start)
     with job.network():
-        vector = _style_vector(model, look)
-        if vector is not None and strength < 1:
-            own = model.net.encode_style(scaled(photo, min(STYLE_SIZE, max(photo.shape[2:]))))  # type: ignore[operator]
-            vector = torch.lerp(own.float(), vector.float(), strength)
+        vector = None
+        if isinstance(model.net, StyleNet):
+            studied = start + STUDY * (end - start) if look.picture is not None else start
+            vector = _style_vector(model.net, look, photo, lambda done: job.check(start + (studied - start) * done))
+            start = studied
+            if strength < 1:
+                own = model.net.encode_style(scaled(photo, min(OWN_SIZE, max(photo.shape[2:]))))
+                own = own if own.shape == vector.shape else model.net.uncorrected(own)
+                vector = torch.lerp(own.float(), vector.float(), strength)
         padded = pad_to_stride(photo, int(model.net.stride))  # type: ignore[arg-type]
-        painting = _apply(model, padded, vector, lambda done: job.check(share[0] + (share[1] - share[0]) * done))
+        painting = _apply(model, padded, vector, lambda done: job.check(start + (end - start) * done))
         painting = painting[:, :, : photo.shape[2], : photo.shape[3]].float()
     job.check(share[1])
     opacity = strength if vector is None else min(1.0, 2 * strength)
     return torch.lerp(photo, painting, opacity).clamp_(0, 1)
 
 
-def _style_vector(model: Model, look: Look) -> Tensor | None:
-    """Return the style (1, S) of ``look``; None for a brush, which has but one."""
-    if look.card.kind == "brush":
-        return None
+def _style_vector(net: StyleNet, look: Look, photo: Tensor, tell: Callable[[float], None]) -> Tensor:
+    """Return the style vector (1, S) of ``look``: of named styles, or of its picture, studied."""
     if look.picture is not None:
-        vector: Tensor = model.net.encode_style(pad_to_stride(look.picture, 8))  # type: ignore[operator]
-        return vector
-    table: Tensor = model.net.style_table  # type: ignore[assignment]
-    rows = [table[look.card.styles.index(style)] * weight for style, weight in look.styles]
+        return study(net, photo, look.picture, tell)
+    table, names = net.style_table, look.card.styles
+    rows = [table[names.index(style)] * weight for style, weight in look.styles]
     return torch.stack(rows).sum(0)[None] / sum(weight for _, weight in look.styles)
 
 

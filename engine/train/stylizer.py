@@ -239,11 +239,11 @@ class Stylizer(System):
         told = {"copy": (painted - target).abs().mean()}
         seen, original = self._quarter(painted, target)
         with torch.no_grad():
-            wanted = self.vgg(original, until=TEXTURE_TAPS[-1])
-        found = self.vgg(seen, until=TEXTURE_TAPS[-1])
+            wanted = self.vgg(original, (*TEXTURE_TAPS, *SHARP_TAPS))
+        found = self.vgg(seen, (*TEXTURE_TAPS, *SHARP_TAPS))
         told["sharp"] = losses.likeness([found[tap] for tap in SHARP_TAPS], [wanted[tap] for tap in SHARP_TAPS])
         told["texture"] = torch.stack(
-            [losses.style_loss(_moments_of(found, i), _moments_of(wanted, i)) for i in range(self.config.batch)]
+            [losses.style_loss(moments_of(found, i), moments_of(wanted, i)) for i in range(self.config.batch)]
         ).mean()
         return 5 * told["copy"] + told["sharp"] + told["texture"], told
 
@@ -370,7 +370,8 @@ class Stylizer(System):
         return tensors, card
 
 
-def _moments_of(taps: dict[str, Tensor], picture: int) -> Moments:
+def moments_of(taps: dict[str, Tensor], picture: int) -> Moments:
+    """Return the moments of one of the pictures whose features (B, C, h, w) ``taps`` are."""
     return {tap: losses.moments(taps[tap][picture : picture + 1]) for tap in TEXTURE_TAPS}
 
 

@@ -90,6 +90,7 @@ def test_the_cost_of_a_command_is_learnt() -> None:
     ("small", "large"),
     [
         (StylizeRequest(photo=b""), StylizeRequest(photo=b"", size=2560)),
+        (StylizeRequest(photo=b"", style="kiss"), StylizeRequest(photo=b"", style_image=b"")),
         (PaintRequest(genre="marina", seed=1), PaintRequest(genre="marina", seed=1, count=4)),
         (PaintRequest(genre="marina", seed=1), PaintRequest(genre="marina", seed=1, best_of=8)),
         (MorphRequest(stops=STOPS, frames=24), MorphRequest(stops=STOPS, frames=240)),
