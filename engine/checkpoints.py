@@ -273,7 +273,7 @@ def load_folder(folder: Path, *, discriminator: bool = False) -> Model:
 
 
 def _load(card: Card, discriminator: bool) -> Model:
-    tensors = _read_tensors(card)
+    tensors = read_tensors(card)
     net = _build(card, card["net"], "net.", tensors)
     if not discriminator:
         return Model(card, net)
@@ -343,7 +343,7 @@ def export(name: str, target: Path, *, with_training_state: bool = False) -> Pat
         InvalidRequest: ``target`` exists already, or there is no training state to take along.
     """
     card = find(name)
-    _read_tensors(card)
+    read_tensors(card)
     wanted = [file for file in _belongings(card.folder) if file != TRAINING_STATE]
     if with_training_state:
         if not (card.folder / TRAINING_STATE).is_file():
@@ -380,7 +380,7 @@ def import_model(source: Path, *, replace: bool = False) -> Card:
         fields = _read_fields(folder)
         card = Card(folder, fields)
         _check_fields(fields, folder)
-        _build(card, card["net"], "net.", _read_tensors(card))
+        _build(card, card["net"], "net.", read_tensors(card))
         if (root / card.name).exists() and not replace:
             raise InvalidRequest(f"There is a model {card.name} in {root} already; remove it first, or replace it.")
         with _new_folder(root, card.name) as new:
@@ -454,7 +454,12 @@ def _check_fields(fields: Mapping[str, Any], folder: Path) -> None:
         raise BrokenModel(f"The model in {folder} is of kind {fields['kind']!r}; there are {', '.join(KINDS)}.")
 
 
-def _read_tensors(card: Card) -> dict[str, torch.Tensor]:
+def read_tensors(card: Card) -> dict[str, torch.Tensor]:
+    """Return the verified tensors of a model by their names in the file ("net.…", "discriminator.…").
+
+    Raises:
+        BrokenModel: they are missing, damaged, or not those that the card names.
+    """
     import safetensors
     import safetensors.torch
 
@@ -465,9 +470,10 @@ def _read_tensors(card: Card) -> dict[str, torch.Tensor]:
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise BrokenModel(f"The weights of the model {card.name} are not those its card names (sha256 differs).")
     try:
-        return safetensors.torch.load(data)
+        tensors = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise BrokenModel(f"The weights of the model {card.name} are no safetensors: {error}.") from error
+    return dict(sorted(tensors.items()))  # safetensors hands them out in an order that changes from run to run
 
 
 def _build(card: Card, spec: Mapping[str, Any], prefix: str, tensors: Mapping[str, torch.Tensor]) -> torch.nn.Module:
@@ -476,13 +482,14 @@ def _build(card: Card, spec: Mapping[str, Any], prefix: str, tensors: Mapping[st
     from engine import nets
 
     try:
-        net = nets.create(spec["name"], **spec.get("config", {}))
-        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        net.load_state_dict({key: _whole(value) for key, value in own.items()})
+        with torch.inference_mode(False):  # gradients may be asked of what it computes, whoever loads it
+            net = nets.create(spec["name"], **spec.get("config", {})).to(memory_format=torch.channels_last)
+            own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            net.load_state_dict({key: _whole(value) for key, value in own.items()})
     except (UnknownName, KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BrokenModel(f"The model {card.name} does not fit its network {spec.get('name')!r}: {reason}") from error
-    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return net.eval().requires_grad_(False)
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:

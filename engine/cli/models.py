@@ -88,6 +88,27 @@ def appoint(name: Name, as_json: Json = False) -> None:
 
 
 @app.command()
+def mix(
+    first: Name,
+    second: Annotated[str, typer.Argument(help="One that it became by training on, or a sister.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder; its name is the model's.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="How much of it is the second.")] = 0.5,
+    as_json: Json = False,
+) -> None:
+    """Average the weights of two models, one trained on from the other or both from a third."""
+    if out.exists():
+        raise InvalidRequest(f"{out} exists already; choose a new name.")
+    from engine.mixing import mix as mixed
+
+    fields, tensors = mixed(checkpoints.find(first), checkpoints.find(second), share, out.name)
+    card = checkpoints.save_tensors(fields, tensors, out)
+    if as_json:
+        tell_json(card.fields)
+    else:
+        tell(f"{card.name} ({card.kind}) is in {card.folder}.")
+
+
+@app.command()
 def samples(
     name: Name,
     photo: Annotated[Path | None, typer.Option(help="The photo that a stylizer's samples paint over.")] = None,
