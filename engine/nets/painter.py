@@ -7,6 +7,7 @@ the 4x4 layout and, with the genre, the gains of every block.  Discriminator: Pr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -175,6 +176,19 @@ class Painter(nn.Module):
     def example(self, size: int) -> tuple[Tensor, ...]:
         """Return latents and labels; the size is the net's own."""
         return torch.randn(2, self.z_dim), _example_labels(self.genres, self.art_styles)
+
+
+@torch.no_grad()
+def measure_norms(net: nn.Module, inputs: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Measure the batch norms of ``net`` anew, for averaged weights: the plain mean over batches of (z, labels)."""
+    for norm in net.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.reset_running_stats()
+            norm.momentum = None
+    net.train()
+    for z, labels in inputs:
+        net(z, labels)
+    net.eval()
 
 
 class Projector(nn.Module):

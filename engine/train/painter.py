@@ -31,7 +31,7 @@ from engine.data.paintings import load_pictures
 from engine.errors import InvalidRequest
 from engine.nets.efficientnet import load_lite
 from engine.nets.packed import PackedDiscriminator
-from engine.nets.painter import Painter, ProjectedDiscriminator
+from engine.nets.painter import Painter, ProjectedDiscriminator, measure_norms
 from engine.train.augment import Augmentation
 from engine.train.initial import Initial
 from engine.train.state import ema_update
@@ -47,6 +47,7 @@ PACK = 4  # pictures of one genre that are judged together
 PACKED_SCALE = 2  # of the discriminator's maps, where packs are judged: 16 px a place, what is where and no stroke
 KEPT_BACK = 0.3  # share of the art styles that are not told, so that paintings without one are learned, too
 ROWS = 10  # an art style's embedding learns so many times faster: it starts at nothing and is seen in few steps
+WARM_UP = 200  # steps: Adam's first ones are whole steps whatever the gradient, and shake a painter that goes on
 REFIT = 100  # steps after which each genre's prior is fitted anew
 
 
@@ -65,7 +66,8 @@ class PainterConfig(Config):
     memory: int = 12_000  # images drawn from memory before the discriminator joins
     rate: float = 28.0  # nats that z tells of its painting
     telling: float = 0.01  # weight of a nat that a painting from the prior does not tell of its z
-    packed: float = 0.5  # weight of the judgement on packs of one genre against the one on single pictures
+    telling_every: int = Field(2, ge=1)  # steps: asked every second time, and twice as loudly, half its cost is saved
+    packed: float = 0.5  # weight of the judgement on packs of one genre against the one on single pictures; 0: no packs
     likeness: float = 4.0  # weight of the likeness to the original against the adversarial loss
     fade: tuple[float, float] = (0.1, 0.3)  # shares of the run between which the critic learns of genres
     ema: float = 0.999
@@ -127,7 +129,8 @@ class PainterSystem(System):
         )
         assert isinstance(packed, PackedDiscriminator)
         self.G = generator.to(memory_format=torch.channels_last)
-        self.D = critic  # its weights lie as they are: spectral norms would copy them otherwise
+        self.D = critic  # its heads' weights lie as they are: spectral norms would copy them otherwise
+        self.D.features.to(memory_format=torch.channels_last)  # a fourteenth of a step's time
         self.packed = packed
         self.known = self._read_paintings()  # (2, N, F): each painting and its mirror image
         self.E = Encoder(self.known.shape[2], self.G.z_dim)
@@ -166,17 +169,17 @@ class PainterSystem(System):
 
     def _find_art_styles(self) -> None:
         """Find the art style of each painting, -1 where it has none of those that are learned."""
-        named = [art_style_of(name) for name in self.pictures.paths]
-        files = {self.pictures.paths[row] for rows in self.rows for row in rows}  # a long painting is two pictures
-        count = Counter(art_style_of(name) for name in files)
+        named = {path: art_style_of(path) for path in self.pictures.paths}  # a long painting is two pictures, one file
+        count = Counter(named[path] for path in {self.pictures.paths[row] for rows in self.rows for row in rows})
         del count[""]
         least = self.config.art_styles or math.inf
         self.art_styles = sorted(name for name in count if count[name] >= least)
-        self.art_style_of = np.array([self.art_styles.index(x) if x in self.art_styles else -1 for x in named])
+        place = {name: number for number, name in enumerate(self.art_styles)}
+        self.own_art_style = np.array([place.get(named[path], -1) for path in self.pictures.paths])
 
     def _labels(self, genres: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         """Return labels (B, G + S); some art styles are kept back."""
-        told = np.where(rng.random(len(rows)) < KEPT_BACK, -1, self.art_style_of[rows])
+        told = np.where(rng.random(len(rows)) < KEPT_BACK, -1, self.own_art_style[rows])
         genre = F.one_hot(torch.from_numpy(genres), len(self.genres))
         art_style = F.one_hot(torch.from_numpy(told) + 1, len(self.art_styles) + 1)[:, 1:]
         return torch.cat([genre, art_style], dim=1).float()
@@ -281,9 +284,9 @@ class PainterSystem(System):
             adversarial = self._weighed([losses.hinge_generator(logits.float()) for logits in judged])
             loss_g = loss_g + adversarial
             told_losses["G"] = adversarial.detach()
-            if config.telling:
+            if config.telling and self.images // config.batch % config.telling_every == 0:
                 untold = losses.surprise(from_prior, *self._read(fake[remembered:])).mean()
-                loss_g = loss_g + config.telling * untold
+                loss_g = loss_g + config.telling_every * config.telling * untold
                 told_losses["untold"] = untold.detach()
         self.optimizers["G"].zero_grad(set_to_none=True)
         loss_g.backward()
@@ -303,14 +306,17 @@ class PainterSystem(System):
         self.packed.requires_grad_(learn)
 
     def _judge(self, mixed: list[Tensor], labels: Tensor, conditioning: float) -> list[Tensor]:
-        """Return the logits of each scale for each picture, then those of the packs."""
-        packs = mixed[PACKED_SCALE].unflatten(0, (-1, PACK))
-        genre = labels[::PACK, : len(self.genres)]
-        return [*self.D.judge_mixed(mixed, labels, conditioning), self.packed(packs, genre)]
+        """Return the logits of each scale for each picture, then, if they count, those of the packs."""
+        judged = self.D.judge_mixed(mixed, labels, conditioning)
+        if self.config.packed:
+            packs = mixed[PACKED_SCALE].unflatten(0, (-1, PACK))
+            judged.append(self.packed(packs, labels[::PACK, : len(self.genres)]))
+        return judged
 
     def _weighed(self, told: list[Tensor]) -> Tensor:
         """Return the mean over the scales, and what the packs add to it."""
-        return torch.stack(told[:-1]).mean() + self.config.packed * told[-1]
+        scales = len(self.D.heads)
+        return torch.stack(told[:scales]).mean() + self.config.packed * sum(told[scales:])
 
     def _read(self, paintings: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the encoder, which does not learn from it, reads of ``paintings``: mean and log variance of z.
@@ -339,20 +345,21 @@ class PainterSystem(System):
             sizes, directions = torch.linalg.eigh(scatter)
             self.G.centre[label] = mean.mean(0)
             self.G.spread[label] = (directions * sizes.clamp_min(0).sqrt()) @ directions.T
-            art_style = torch.from_numpy(self.art_style_of[rows])
+            art_style = torch.from_numpy(self.own_art_style[rows])
             from_centre.index_add_(0, art_style + 1, (mean.unflatten(0, (2, -1)).mean(0) - self.G.centre[label]).cpu())
         if self.art_styles:
-            count = np.bincount(self.art_style_of[np.concatenate(self.rows)] + 1, minlength=len(from_centre))
+            count = np.bincount(self.own_art_style[np.concatenate(self.rows)] + 1, minlength=len(from_centre))
             self.G.style_centre.copy_(from_centre[1:] / torch.from_numpy(count[1:, None]))
 
     def _set_rates(self, alone: bool) -> None:
         config = self.config
+        warm = min(1.0, (1 + self.images / config.batch) / WARM_UP)
         late = 0.3 if self.images > 0.85 * config.images else 1.0
-        rate = config.memory_rate if alone else config.learning_rate * late
+        rate = warm * (config.memory_rate if alone else config.learning_rate * late)
         for group in self.optimizers["G"].param_groups:
             group["lr"] = group["factor"] * rate
         for group in self.optimizers["D"].param_groups:
-            group["lr"] = config.learning_rate * late
+            group["lr"] = warm * config.learning_rate * late
 
     def _conditioning(self) -> float:
         """Fade genres in (Shahbazi et al. 2022): conditioned from the first step, each genre collapses to a pattern."""
@@ -372,7 +379,7 @@ class PainterSystem(System):
         commonest = int(np.argmax([len(rows) for rows in self.rows]))
         shown = list(zip(self.rows, genres, strict=True))
         for art_style, labels in enumerate(art_styles):
-            own = [row for rows in self.rows for row in rows if self.art_style_of[row] == art_style]
+            own = [row for rows in self.rows for row in rows if self.own_art_style[row] == art_style]
             shown.append((np.array(own), genres[commonest] + labels))
         strips = []
         for rows, labels in shown:
@@ -389,7 +396,14 @@ class PainterSystem(System):
 
     def release(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         net = copy.deepcopy(self.averages["G"])
-        self._settle_norms(net)
+        rng, noise = np.random.default_rng(self.config.seed), torch.Generator().manual_seed(self.config.seed)
+        measure_norms(
+            net,
+            (
+                (torch.randn(32, self.G.z_dim, generator=noise), self._labels(*self._draw(32, rng), rng))
+                for _ in range(100)
+            ),
+        )
         tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
         tensors |= {f"discriminator.{name}": value for name, value in self.D.state_dict().items()}
         for name, other in (("encoder", self.E), ("packed", self.packed)):  # for --init: they know z, and the genres
@@ -403,16 +417,3 @@ class PainterSystem(System):
             "defaults": {"psi": 0.8},
         }
         return tensors, card
-
-    @torch.no_grad()
-    def _settle_norms(self, net: nn.Module) -> None:
-        """Measure the batch norms anew for the averaged weights, on 3,200 paintings from the prior."""
-        norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the plain mean of all batches
-        net.train()
-        rng, noise = np.random.default_rng(self.config.seed), torch.Generator().manual_seed(self.config.seed)
-        for _ in range(100):
-            net(torch.randn(32, self.G.z_dim, generator=noise), self._labels(*self._draw(32, rng), rng))
-        net.eval()

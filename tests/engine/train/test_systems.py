@@ -419,8 +419,20 @@ def test_some_art_styles_are_kept_back(movements: Path, home: Path) -> None:
     assert labels[:, :2].sum(1).eq(1).all()
     told = labels[:, 2:].sum(1)
     assert 0.5 < told.mean() < 0.7  # of 16 in 18 paintings
-    rows = np.flatnonzero(system.art_style_of == 1)
+    rows = np.flatnonzero(system.own_art_style == 1)
     assert all("tenebrism" in system.pictures.paths[row] for row in rows) and len(rows) == 16
+
+
+def test_telling_is_asked_every_second_step_and_packs_can_be_left_out(data: Path, home: Path) -> None:
+    kind, config = tiny("painter", memory="0", packed="0")
+    system = kind(config, data, home / "cache")
+    assert isinstance(system, PainterSystem)
+    asked, before = [], {name: value.clone() for name, value in system.packed.state_dict().items()}
+    for _ in range(4):
+        asked.append("untold" in system.step())
+        system.images += config.batch
+    assert asked == [True, False, True, False]
+    assert all(value.equal(before[name]) for name, value in system.packed.state_dict().items())
 
 
 def test_an_encoder_reads_paintings_without_learning_from_them(data: Path, home: Path) -> None:
@@ -536,6 +548,31 @@ def test_cut_starts_at_a_named_style_or_at_the_mean_of_its_target(data: Path, ho
     kind, config = tiny("cut", style="mud")
     with pytest.raises(InvalidRequest, match="style is 'mud'; the model has dots, waves"):
         kind(config, data, home / "cache").start_from(read_initial(model / "model.safetensors"))
+
+
+def test_strokes_may_come_from_other_pictures_and_colours_still_come_from_the_target(data: Path, home: Path) -> None:
+    plain, other = (
+        kind(config, data, home / "cache")
+        for kind, config in (tiny("cut"), tiny("cut", strokes="styles/*", strokes_size="64"))
+    )
+    assert isinstance(plain, Cut) and isinstance(other, Cut)
+    assert other.strokes.pictures.pixels.shape[1] == 64 and plain.strokes is plain.target
+    assert other.G.palettes.equal(plain.G.palettes) and other.data_digest != plain.data_digest
+    assert np.isfinite(list(other.step().values())).all()
+    with pytest.raises(InvalidRequest, match="crop_size is 32; it must be at most strokes_size, 24"):
+        tiny("cut")[0](tiny("cut", strokes="styles/*", strokes_size="24")[1], data, home / "cache")
+    with pytest.raises(InvalidRequest, match="no pictures 'styles/none-"):
+        tiny("cut")[0](tiny("cut", strokes="styles/none-*")[1], data, home / "cache")
+
+
+def test_a_brush_keeps_the_palettes_of_its_own_paintings_whatever_it_began_as(data: Path, home: Path) -> None:
+    run_to_end("cut", data, home / "older-brush", 1)
+    kind, config = tiny("cut", target="paintings/portrait")
+    system = kind(config, data, home / "cache")
+    assert isinstance(system, Cut)
+    own = system.G.palettes.clone()
+    system.start_from(read_initial(home / "older-brush" / "state.safetensors"))
+    assert system.G.palettes.equal(own) and system.averages["G"].get_buffer("palettes").equal(own)
 
 
 def test_a_target_is_a_folder_a_pattern_or_an_artist(data: Path, home: Path) -> None:

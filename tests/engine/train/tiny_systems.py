@@ -15,7 +15,7 @@ TINY = {
                 "memory": "12"},
     "stylizer": {"batch": "2", "size": "64", "styles": "dots,waves", "strangers": "4", "lessons": "0"},
     "enhancer": {"batch": "2", "size": "48", "second_stage": "0.5"},
-    "cut": {"batch": "2", "load_size": "40", "crop_size": "32", "critic_width": "4", "patches": "8"},
+    "cut": {"batch": "2", "load_size": "40", "crop_size": "32", "patches": "8"},
     "cyclegan": {"batch": "2", "load_size": "40", "crop_size": "32", "critic_width": "4", "pool": "3", "blocks": "1"},
     "pix2pix": {"batch": "2", "load_size": "40", "crop_size": "32", "depth": "4", "width": "4", "critic_width": "4"},
     "dcgan": {"batch": "4", "resolution": "16", "width": "4", "z_dim": "8"},
