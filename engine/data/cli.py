@@ -102,6 +102,43 @@ def edges(
 
 
 @app.command()
+def heads(
+    source: Source,
+    out: Target,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the squares in px.")] = 128,
+    each: Annotated[int, typer.Option(min=1, max=20, help="Squares of a face, each a little different.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Decides how they differ.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Cut heads and shoulders out of portraits that show one face from the front (needs OpenCV 4)."""
+    from engine.data.heads import head_folder
+
+    with counted("heads", len(find_pictures(source))) as show:
+        report = head_folder(source, out, size=size, each=each, seed=seed, on_file=show)
+    conclude(report, out, as_json)
+
+
+@app.command()
+def paint(
+    source: Source,
+    out: Target,
+    look: Annotated[
+        list[str] | None, typer.Option(help="A style, a mix or a brush; repeatable; fifteen painterly ones by default.")
+    ] = None,
+    each: Annotated[int, typer.Option(min=1, max=20, help="Paintings of a photo, each in another look.")] = 3,
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Long side of the paintings in px.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Decides looks and strengths.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Paint photos over, for a genre that has few paintings; run it again to go on."""
+    from engine.data.painted import PAINTERLY, paint_folder
+
+    with counted("paint", len(find_pictures(source))) as show:
+        report = paint_folder(source, out, looks=look or PAINTERLY, each=each, size=size, seed=seed, on_file=show)
+    conclude(report, out, as_json)
+
+
+@app.command()
 def dedupe(
     source: Source,
     threshold: Annotated[int, typer.Option(help="Bits of 64 in which copies may differ.")] = 5,
