@@ -26,6 +26,7 @@ from bot.discord.progress import Progress
 from bot.discord.texts import Translator, Voice, language_of
 from bot.discord.thinking import Thinking
 from bot.studio import Artwork, Studio
+from bot.studio.vocabulary import art_styles_of
 from engine.errors import GanvasError
 
 log = logging.getLogger(__name__)
@@ -140,14 +141,10 @@ class Ganvas(commands.AutoShardedBot):
         while True:
             try:
                 cards = await self.studio.models()
-                looks = [style for card in cards for style in card.get("styles", ())]
-                names = [look["name"] for look in looks]
+                names = [style["name"] for card in cards for style in card.get("styles", ())]
                 brushes = [card["name"] for card in cards if card.get("kind") == "brush"]
-                painters = [card for card in cards if card.get("kind") == "painter" and card.get("in_office")]
-                learned = [name for card in painters for name in card.get("art_styles", ())]
-                movements = sorted({look["movement"] for look in looks if look.get("movement")})
                 self.styles = tuple(dict.fromkeys([*names, *brushes]))
-                self.art_styles = tuple(dict.fromkeys([*learned, *movements, *self.styles]))
+                self.art_styles = tuple(dict.fromkeys([*art_styles_of(cards), *self.styles]))
             except GanvasError as error:
                 log.info("The engine's models are not known yet: %s", error)
             await asyncio.sleep(60 if self.styles else 2)

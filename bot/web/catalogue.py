@@ -6,17 +6,15 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
 from bot.studio import Filter, Studio
+from bot.studio.vocabulary import Card, art_styles_of, painter_of
 from bot.web.keys import STUDIO
 from bot.web.render import plain
 from engine.api import GENRES
 from engine.errors import GanvasError
-
-Card = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Choice:
     picture: str | None = None
 
 
-async def cards(studio: Studio) -> list[Card]:
+async def cards(studio: Studio) -> Sequence[Card]:
     """All models' cards; none while the engine is still waking up."""
     try:
         return await studio.models()
@@ -65,7 +63,7 @@ async def styles(studio: Studio) -> list[Choice]:
 
 async def genres(studio: Studio, *, nudes: bool) -> list[Choice]:
     """The genres that the painter in office knows, each with the best-liked work of it, or with the model's sample."""
-    painter = await painter_card(studio)
+    painter = painter_of(await cards(studio))
     known = (painter or {}).get("genres") or []
     allowed = [genre for genre in GENRES if genre in known and (nudes or genre != "nude-painting")]
     liked = await asyncio.gather(*(_best_of(studio, genre) for genre in allowed))
@@ -77,15 +75,7 @@ async def genres(studio: Studio, *, nudes: bool) -> list[Choice]:
 
 async def art_styles(studio: Studio) -> Sequence[str]:
     """The painter's second vocabulary, and the movements that a stylizer can finish a painting in."""
-    learned = (await painter_card(studio) or {}).get("art_styles", ())
-    looks = [style for card in await cards(studio) for style in card.get("styles", ())]
-    return sorted({*learned, *(look["movement"] for look in looks if look.get("movement"))})
-
-
-async def painter_card(studio: Studio) -> Card | None:
-    """The painter in office, or the first there is."""
-    painters = [card for card in await cards(studio) if card.get("kind") == "painter"]
-    return next((card for card in painters if card.get("in_office")), painters[0] if painters else None)
+    return sorted(art_styles_of(await cards(studio)))
 
 
 async def _best_of(studio: Studio, genre: str) -> str | None:
