@@ -367,7 +367,7 @@ def main() -> None:
     if options.csv:
         options.csv.parent.mkdir(parents=True, exist_ok=True)
         with options.csv.open("w", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("machine", "figure", "what", "value", "unit", "promised"))
             for row in rows:
                 writer.writerow((platform.machine(), row.figure, row.what, round(row.value, 2), row.unit, row.promised))

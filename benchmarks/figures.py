@@ -177,7 +177,7 @@ def main() -> None:
     if arguments.csv:
         arguments.csv.parent.mkdir(parents=True, exist_ok=True)
         with open(arguments.csv, "w", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("machine", "figure", "what", "value", "unit"))
             writer.writerows((platform.machine(), *row) for row in rows)
 

