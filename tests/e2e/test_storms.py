@@ -284,7 +284,7 @@ async def test_as_an_app_of_ones_own(house: House) -> None:
     street = house.discord.channel(elsewhere, "street")
     eve = house.discord.person("Eve", elsewhere)
     work = await (await eve.slash(street, "paint", genre="landscape", count=4, user_install=True)).until(files=4)
-    assert len({b["custom_id"] for b in work.buttons if "up" in b["custom_id"]}) == 4
+    assert len({b["custom_id"] for b in work.buttons if ":up:" in b["custom_id"]}) == 4
     await (await eve.slash(street, "help", user_install=True)).until("your own app")
     direct = house.discord.dm(eve.account)
     await (await eve.slash(direct, "paint", genre="landscape")).until(files=1)
