@@ -14,6 +14,7 @@ import typer
 from engine.api import GENRES, parse_genre
 from engine.cli.console import Json, Out, progress, say, tell, tell_json
 from engine.data.folders import Report
+from engine.data.heads import Whose
 from engine.data.paintings import find_pictures
 from engine.errors import InvalidRequest
 
@@ -105,16 +106,17 @@ def edges(
 def heads(
     source: Source,
     out: Target,
+    of: Annotated[Whose, typer.Option(help="Whose heads; that of cats finds some dogs, too.")] = Whose.PEOPLE,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the squares in px.")] = 128,
     each: Annotated[int, typer.Option(min=1, max=20, help="Squares of a face, each a little different.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Decides how they differ.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Cut heads and shoulders out of portraits that show one face from the front (needs OpenCV 4)."""
+    """Cut the head out of pictures that show one face from the front (needs OpenCV 4)."""
     from engine.data.heads import head_folder
 
     with counted("heads", len(find_pictures(source))) as show:
-        report = head_folder(source, out, size=size, each=each, seed=seed, on_file=show)
+        report = head_folder(source, out, of=of, size=size, each=each, seed=seed, on_file=show)
     conclude(report, out, as_json)
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from engine.cli import MISTAKE, run
 from engine.data.folders import Pixels, Report
-from engine.data.heads import head_folder, squares_around
+from engine.data.heads import KINDS, Whose, head_folder, squares_around
 
 
 def portrait() -> Pixels:
@@ -44,17 +44,18 @@ def test_a_face_is_found_and_cut_out_three_times(tmp_path: Path) -> None:
         assert square.size == (64, 64)
 
 
-def test_the_face_is_in_the_middle_a_little_above(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("whose", "above"), [(Whose.PEOPLE, 4), (Whose.CATS, 0)])
+def test_the_face_is_in_the_middle_and_that_of_a_person_a_little_above(whose: Whose, above: int) -> None:
     picture = np.zeros((300, 400, 3), np.uint8)
     picture[145:155, 195:205] = 255
-    for square in squares_around(picture, (200, 150, 80), 84, 5, np.random.default_rng(0)):
+    for square in squares_around(picture, (200, 150, 80), KINDS[whose], 84, 5, np.random.default_rng(0)):
         down, along = (each.mean() for each in np.nonzero(square[:, :, 0] > 128))
-        assert 36 <= along <= 48 and 32 <= down <= 44
+        assert 36 <= along <= 48 and 36 <= down + above <= 48
 
 
 @pytest.mark.parametrize("face", [(20.0, 150.0, 80.0), (200.0, 150.0, 30.0)], ids=["at the edge", "tiny"])
 def test_a_face_that_would_teach_nothing_is_left(face: tuple[float, float, float]) -> None:
-    assert not list(squares_around(drawn(1, 400, 300), face, 128, 3, np.random.default_rng(0)))
+    assert not list(squares_around(drawn(1, 400, 300), face, KINDS[Whose.PEOPLE], 128, 3, np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize("faces", [[], [(50.0, 50.0, 40.0), (80.0, 50.0, 40.0)]], ids=["none", "two"])
