@@ -483,7 +483,7 @@ def _build(card: Card, spec: Mapping[str, Any], prefix: str, tensors: Mapping[st
 
     try:
         with torch.inference_mode(False):  # gradients may be asked of what it computes, whoever loads it
-            net = nets.create(spec["name"], **spec.get("config", {})).to(memory_format=torch.channels_last)
+            net = nets.channels_last(nets.create(spec["name"], **spec.get("config", {})))
             own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             net.load_state_dict({key: _whole(value) for key, value in own.items()})
     except (UnknownName, KeyError, TypeError, RuntimeError, ValueError) as error:

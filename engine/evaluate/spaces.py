@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.nets import channels_last
 from engine.nets.efficientnet import load_lite
 from engine.nets.vgg import channel_statistics, load_vgg
 from engine.train.system import has_bf16
@@ -48,7 +49,7 @@ def seen(pictures: Tensor, size: int = SIZE) -> Tensor:
 
 def lite_space(variant: int) -> Space:
     """Return the means of EfficientNet-Lite's maps at strides 16 and 32."""
-    net = load_lite(variant).to(memory_format=torch.channels_last)
+    net = channels_last(load_lite(variant))
 
     def look(pictures: Tensor) -> Tensor:
         return torch.cat([x.float().mean((2, 3)) for x in net(pictures)[2:]], dim=1)
@@ -58,7 +59,7 @@ def lite_space(variant: int) -> Space:
 
 def vgg_space() -> Space:
     """Return mean and spread of VGG16's channels: colour, texture, brush strokes."""
-    net = load_vgg(VGG_TAPS).to(memory_format=torch.channels_last)
+    net = channels_last(load_vgg(VGG_TAPS))
 
     def look(pictures: Tensor) -> Tensor:
         return torch.cat([channel_statistics(x) for x in net(pictures).values()], dim=1)

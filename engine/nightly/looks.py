@@ -74,6 +74,7 @@ def load_looks() -> Looks:
     Raises:
         BrokenModel: its weights are not installed; the message says how to install them.
     """
+    from engine.nets import channels_last
     from engine.nets.efficientnet import load_lite
 
-    return Looks(load_lite(1).to(memory_format=torch.channels_last))
+    return Looks(channels_last(load_lite(1)))

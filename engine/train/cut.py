@@ -98,14 +98,14 @@ class Cut(System):
         assert isinstance(brush, Brush) and isinstance(critic, ProjectedDiscriminator)
         critic.features.load_state_dict(load_lite(0).state_dict())
         brush.palettes.copy_(palettes)
-        self.G = brush.to(memory_format=torch.channels_last)
+        self.G = nets.channels_last(brush)
         self.D = critic
-        self.D.features.to(memory_format=torch.channels_last)
+        nets.channels_last(self.D.features)
         with torch.no_grad():
             maps = encoder_maps(self.G, torch.rand(1, 3, 64, 64))
         self.H = PatchProjector(tuple(x.shape[1] for x in maps))
         looks = config.content or config.texture
-        self.vgg = load_vgg((*TEXTURE_TAPS, CONTENT_TAP)).to(memory_format=torch.channels_last) if looks else None
+        self.vgg = nets.channels_last(load_vgg((*TEXTURE_TAPS, CONTENT_TAP))) if looks else None
         self.networks = {"G": self.G, "D": self.D, "H": self.H}
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False)}
         rate = config.learning_rate

@@ -123,8 +123,8 @@ class CycleGAN(System):
             self.net_config |= {"width": config.width, "norm": config.norm}
         generators = (nets.create(config.generator, **self.net_config) for _ in range(2))
         critics = (nets.create("patchgan", width=config.critic_width, norm=config.critic_norm) for _ in range(2))
-        self.G, self.F = (net.to(memory_format=torch.channels_last) for net in generators)
-        self.D_Y, self.D_X = (net.to(memory_format=torch.channels_last) for net in critics)
+        self.G, self.F = (nets.channels_last(net) for net in generators)
+        self.D_Y, self.D_X = (nets.channels_last(net) for net in critics)
         self.pool_Y, self.pool_X = (Pool(config.pool, config.crop_size) for _ in range(2))
         self.networks = {"G": self.G, "F": self.F, "D_Y": self.D_Y, "D_X": self.D_X,
                          "pool_Y": self.pool_Y, "pool_X": self.pool_X}  # fmt: skip

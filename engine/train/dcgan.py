@@ -61,8 +61,8 @@ class DCGAN(System):
         self.critic_config = {"resolution": config.resolution, "width": config.width}
         generator = nets.create("dcgan-generator", **self.net_config)
         assert isinstance(generator, DCGANGenerator)
-        self.G = generator.to(memory_format=torch.channels_last)
-        self.D = nets.create("dcgan-discriminator", **self.critic_config).to(memory_format=torch.channels_last)
+        self.G = nets.channels_last(generator)
+        self.D = nets.channels_last(nets.create("dcgan-discriminator", **self.critic_config))
         self.networks = {"G": self.G, "D": self.D}
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False).eval()}
         self.optimizers = {

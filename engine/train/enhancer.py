@@ -77,9 +77,9 @@ class EnhancerSystem(System):
 
         net = nets.create("enhancer")
         assert isinstance(net, Enhancer)
-        self.G = net.to(memory_format=torch.channels_last)
-        self.D = nets.create("unet-discriminator").to(memory_format=torch.channels_last)
-        self.vgg = load_vgg(TAPS).to(memory_format=torch.channels_last)
+        self.G = nets.channels_last(net)
+        self.D = nets.channels_last(nets.create("unet-discriminator"))
+        self.vgg = nets.channels_last(load_vgg(TAPS))
         self.networks = {"G": self.G, "D": self.D}
         averages = (copy.deepcopy(self.G).requires_grad_(False) for _ in range(2))
         self.averages = dict(zip(("G", "plain"), averages, strict=True))  # plain: as stage 1 left it

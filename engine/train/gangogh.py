@@ -68,8 +68,8 @@ class GANGogh(System):
         generator = nets.create("gangogh-generator", **self.net_config)
         critic = nets.create("gangogh-discriminator", **self.net_config)
         assert isinstance(generator, GANGoghGenerator) and isinstance(critic, GANGoghDiscriminator)
-        self.G = generator.to(memory_format=torch.channels_last)
-        self.D = critic.to(memory_format=torch.channels_last)
+        self.G = nets.channels_last(generator)
+        self.D = nets.channels_last(critic)
         self.networks = {"G": self.G, "D": self.D}
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False).eval()}
         self.optimizers = {

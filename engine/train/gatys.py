@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine import losses
 from engine.cli.console import Json, Out, describe, format_of, progress, read_file, summary, tell, tell_json
+from engine.nets import channels_last
 from engine.nets.vgg import VGGFeatures, load_vgg
 from engine.train.system import has_bf16
 
@@ -27,7 +28,7 @@ STEPS = 120
 
 def load_eyes() -> VGGFeatures:
     """Return the frozen network that style and content are seen through."""
-    return load_vgg((*STYLE_TAPS, CONTENT_TAP)).to(memory_format=torch.channels_last)
+    return channels_last(load_vgg((*STYLE_TAPS, CONTENT_TAP)))
 
 
 class Yardstick:

@@ -128,9 +128,9 @@ class PainterSystem(System):
             "packed-discriminator", genres=count, channels=critic.projector.across[PACKED_SCALE].out_channels
         )
         assert isinstance(packed, PackedDiscriminator)
-        self.G = generator.to(memory_format=torch.channels_last)
+        self.G = nets.channels_last(generator)
         self.D = critic  # its heads' weights lie as they are: spectral norms would copy them otherwise
-        self.D.features.to(memory_format=torch.channels_last)  # a fourteenth of a step's time
+        nets.channels_last(self.D.features)  # a fourteenth of a step's time
         self.packed = packed
         self.known = self._read_paintings()  # (2, N, F): each painting and its mirror image
         self.E = Encoder(self.known.shape[2], self.G.z_dim)

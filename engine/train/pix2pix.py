@@ -69,9 +69,9 @@ class Pix2Pix(System):
         self.net_config = {"depth": config.depth, "width": config.width}
         generator = nets.create("unet", **self.net_config)
         assert isinstance(generator, UNet)
-        self.G = generator.to(memory_format=torch.channels_last)
+        self.G = nets.channels_last(generator)
         critic = nets.create("patchgan", inputs=6, width=config.critic_width, norm="batch")
-        self.D = critic.to(memory_format=torch.channels_last)
+        self.D = nets.channels_last(critic)
         self.networks = {"G": self.G, "D": self.D}
         self.averages = {"G": copy.deepcopy(self.G).requires_grad_(False).eval()}
         self.optimizers = {

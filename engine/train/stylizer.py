@@ -116,7 +116,7 @@ class Stylizer(System):
         self.files = {path.stem: path for path in find_pictures(data / "styles")}
         self.pictures = config.styles or tuple(sorted(self.files))
         self.titles = _titles(data / "manifest.csv")
-        self.vgg = load_vgg((*STYLE_TAPS, *SHARP_TAPS, CONTENT_TAP)).to(memory_format=torch.channels_last)
+        self.vgg = nets.channels_last(load_vgg((*STYLE_TAPS, *SHARP_TAPS, CONTENT_TAP)))
         self.teacher = Teacher() if config.lessons else None
         self.looks = LOOKS if self.teacher and config.looks else ()
         paintings = _large_paintings(data / "paintings")
@@ -127,7 +127,7 @@ class Stylizer(System):
         net = nets.create("stylenet", styles=len(self.pictures) + len(self.looks))
         assert isinstance(net, StyleNet)
         net.features.load_state_dict(self.vgg.state_dict(), strict=False)
-        net.to(memory_format=torch.channels_last)
+        nets.channels_last(net)
         table = torch.randn(net.style_table[:, :-PALETTE].shape, generator=self.torch_rng)
         table[: len(self.pictures)] = 0
         self.net, self.offsets = net, Offsets(table)
