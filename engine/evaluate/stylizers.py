@@ -16,10 +16,12 @@ from engine.data.intake import open_photo
 from engine.data.paintings import find_pictures
 from engine.errors import InvalidRequest
 from engine.evaluate.painters import Account, Pixels
+from engine.nets.canvas import GRAIN, primed
 from engine.nets.stylenet import StyleNet
 from engine.nets.vgg import VGGFeatures
 from engine.pipelines.pictures import from_pixels, resize, to_pixels
 from engine.pipelines.study import study
+from engine.pipelines.stylize import grain_of
 from engine.train.gatys import Yardstick, gatys, load_eyes
 
 
@@ -56,7 +58,7 @@ def evaluate_stylizer(
         for index, photo in enumerate(originals):
             measure = Yardstick(photo, style, eyes)
             with torch.inference_mode():
-                ours = model.net(photo, vector_of(model, path.stem, style, photo)).float().clamp(0, 1)
+                ours = painted_in(model, path.stem, style, photo)
             painted = {"photo": photo, "model": ours}
             if steps:
                 painted["gatys"] = gatys(photo, style, eyes=eyes, steps=steps)
@@ -110,8 +112,13 @@ def row_of(model: Model, stem: str) -> int | None:
     return None
 
 
-def vector_of(model: Model, stem: str, style: Tensor, photo: Tensor) -> Tensor:
-    """Return the style vector (1, S) of a picture (1, 3, H, W): that of the table, or as studied for ``photo``."""
+def painted_in(model: Model, stem: str, style: Tensor, photo: Tensor) -> Tensor:
+    """Return ``photo`` (1, 3, H, W) in the style of a picture (1, 3, h, w), as a job paints it.
+
+    If the picture's name is in the model's table, by the table's vector and on its canvas, else studied.
+    """
     assert isinstance(model.net, StyleNet)
     row = row_of(model, stem)
-    return study(model.net, photo, style) if row is None else model.net.style_table[row][None]
+    canvas = primed(photo, GRAIN if row is None else grain_of(model.card["styles"][row]))
+    vector = study(model.net, canvas, style) if row is None else model.net.style_table[row][None]
+    return model.net(canvas, vector).float().clamp(0, 1)

@@ -284,7 +284,7 @@ class Transformer(nn.Module):
 
         Behind a sigmoid, what overshoots is white, has no gradient and stays: blobs after 600 images (measured).
         """
-        x = F.pixel_unshuffle(self.prime(photo) - 0.5, 2)
+        x = F.pixel_unshuffle(photo - 0.5, 2)
         x = self.stem(x, None, statistics)
         for conv in self.down:
             x = conv(x, None, statistics)
@@ -295,10 +295,6 @@ class Transformer(nn.Module):
         x = self.paint(frame(x, "reflect"))
         x = F.conv2d(frame(x, "replicate"), self.soften)
         return 0.5 + F.pixel_shuffle(x, 2).float() + self.tint(photo, style, statistics)
-
-    def prime(self, photo: Tensor) -> Tensor:
-        """Return what the network looks at: the photo itself."""
-        return photo
 
     def statistics(self, photo: Tensor, style: Tensor | None = None) -> Statistics:
         """Measure the instance norms on a small copy of the picture, to be used by its tiles."""
@@ -311,13 +307,6 @@ class Transformer(nn.Module):
         return (torch.rand(2, 3, size, size),)
 
 
-def weave() -> Tensor:
-    """Return a canvas (1, 3, 512, 512) of unit noise, 8 px coarse; it fits to itself on all sides."""
-    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2026))
-    fine = F.interpolate(F.pad(noise, (2, 2, 2, 2), mode="circular"), scale_factor=8, mode="bicubic")
-    return fine[:, :, 16:-16, 16:-16]
-
-
 @register("brush")
 class Brush(Transformer):
     """One look, learned from a folder of paintings (systems ``cut`` and ``cyclegan``).
@@ -326,20 +315,16 @@ class Brush(Transformer):
     one of the artist's evenings, a meadow one of his meadows.  With one palette for all, every strawberry was brown.
     Of no palettes (zeros, as ``cyclegan`` leaves them) the network sets all colours itself.
 
-    And it paints on a canvas: in an empty sky, which says nothing, strokes became a lattice (seen on four brushes);
-    a little coarse noise gives them a hold.
-
     Args:
         palettes: how many palettes.
-        grain: standard deviation of the canvas; 0 for none.
+        grain: standard deviation of the canvas that photos were ``primed`` with (nets/canvas.py) while it learned, and
+            have to be when it paints.
     """
 
     def __init__(
         self, widths: tuple[int, int, int] = (32, 48, 96), blocks: int = 6, palettes: int = 1, grain: float = 0.0
     ) -> None:
         super().__init__(0, widths, blocks)
-        self.canvas: Tensor
-        self.register_buffer("canvas", grain * weave(), persistent=False)
         self.grain = grain
         self.palettes: Tensor
         self.register_buffer("palettes", torch.zeros(palettes, PALETTE))
@@ -348,20 +333,6 @@ class Brush(Transformer):
         """Paint without bounds."""
         palette = self.choose_palette(photo, statistics)
         return recolour(super().paint_freely(photo, None, statistics), palette, statistics)
-
-    def prime(self, photo: Tensor) -> Tensor:
-        """Return ``photo`` (B, 3, H, W) on a canvas, each on another piece of it while training."""
-        if not self.grain:
-            return photo
-        height, width = photo.shape[2:]
-        side = self.canvas.shape[2]
-        canvas = self.canvas.repeat(1, 1, -(-height // side) + 1, -(-width // side) + 1)
-        primed = []
-        for each in photo:
-            place = int(1e4 * each.float().mean()) if self.training else 0  # the photo decides: nothing is drawn
-            top, left = place // side % side, place % side
-            primed.append(each + canvas[0, :, top : top + height, left : left + width])
-        return torch.stack(primed).contiguous(memory_format=torch.channels_last)
 
     def choose_palette(self, photo: Tensor, statistics: Statistics | None = None) -> Tensor:
         """Return the palettes (B, 13) nearest to the colours of ``photo`` (B, 3, H, W), mixed where about as near."""

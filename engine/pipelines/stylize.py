@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from engine import checkpoints
 from engine.api import StylizeRequest
 from engine.checkpoints import Card, Model
 from engine.errors import InvalidRequest, UnknownName
+from engine.nets.canvas import GRAIN, primed
 from engine.nets.stylenet import StyleNet
 from engine.pipelines.job import Job
 from engine.pipelines.pictures import pad_to_stride, scaled, to_pixels, with_colours_of
@@ -42,6 +44,21 @@ class Look:
             return self.card.name
         weighted = len({weight for _, weight in self.styles}) > 1
         return "+".join(f"{style}:{weight:.15g}" if weighted else style for style, weight in self.styles)
+
+    @property
+    def grain(self) -> float:
+        """How strong the canvas is that it is painted on (nets/canvas.py)."""
+        if self.card.kind == "brush":
+            return float(self.card["net"]["config"].get("grain", 0))
+        if self.picture is not None:
+            return GRAIN
+        known = {style["name"]: grain_of(style) for style in self.card["styles"]}
+        return sum(weight * known[style] for style, weight in self.styles) / sum(weight for _, weight in self.styles)
+
+
+def grain_of(style: dict[str, Any]) -> float:
+    """Return how strong the canvas is that a stylizer's ``style``, as its card describes it, is painted on."""
+    return float(style.get("grain", GRAIN))
 
 
 def find_look(name: str) -> Look:
@@ -143,7 +160,8 @@ def paint_over(
     """Return ``photo`` (1, 3, H, W) painted in ``look``; reports progress within ``share`` of the job.
 
     Below full strength the style vector moves towards the photo's own, which softens the look without double
-    contours, and in the lower half the photo itself shines through, so that strength 0 is the photo.
+    contours, the canvas gets finer, and in the lower half the photo itself shines through, so that strength 0 is the
+    photo.
     """
     if strength == 0:
         return photo
@@ -151,16 +169,17 @@ def paint_over(
     start, end = share
     job.check(start)
     with job.network():
+        canvas = primed(photo, strength * look.grain)
         vector = None
         if isinstance(model.net, StyleNet):
             studied = start + STUDY * (end - start) if look.picture is not None else start
-            vector = _style_vector(model.net, look, photo, lambda done: job.check(start + (studied - start) * done))
+            vector = _style_vector(model.net, look, canvas, lambda done: job.check(start + (studied - start) * done))
             start = studied
             if strength < 1:
                 own = model.net.encode_style(scaled(photo, min(OWN_SIZE, max(photo.shape[2:]))))
                 own = own if own.shape == vector.shape else model.net.uncorrected(own)
                 vector = torch.lerp(own.float(), vector.float(), strength)
-        padded = pad_to_stride(photo, int(model.net.stride))  # type: ignore[arg-type]
+        padded = pad_to_stride(canvas, int(model.net.stride))  # type: ignore[arg-type]
         painting = _apply(model, padded, vector, lambda done: job.check(start + (end - start) * done))
         painting = painting[:, :, : photo.shape[2], : photo.shape[3]].float()
     job.check(share[1])
@@ -168,10 +187,10 @@ def paint_over(
     return torch.lerp(photo, painting, opacity).clamp_(0, 1)
 
 
-def _style_vector(net: StyleNet, look: Look, photo: Tensor, tell: Callable[[float], None]) -> Tensor:
+def _style_vector(net: StyleNet, look: Look, canvas: Tensor, tell: Callable[[float], None]) -> Tensor:
     """Return the style vector (1, S) of ``look``: of named styles, or of its picture, studied."""
     if look.picture is not None:
-        return study(net, photo, look.picture, tell)
+        return study(net, canvas, look.picture, tell)
     table, names = net.style_table, look.card.styles
     rows = [table[names.index(style)] * weight for style, weight in look.styles]
     return torch.stack(rows).sum(0)[None] / sum(weight for _, weight in look.styles)

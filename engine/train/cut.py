@@ -27,6 +27,7 @@ from torch import Tensor
 
 from engine import checkpoints, losses, nets
 from engine.errors import InvalidRequest
+from engine.nets.canvas import GRAIN, primed
 from engine.nets.efficientnet import load_lite
 from engine.nets.painter import ProjectedDiscriminator
 from engine.nets.patchnce import PatchProjector
@@ -39,7 +40,6 @@ from engine.train.state import ema_update
 from engine.train.stylizer import CONTENT_TAP, TEXTURE_TAPS, moments_of
 from engine.train.system import Config, System, numbers, system
 
-GRAIN = 0.08  # of the canvas that a brush paints on
 PALETTES = 128  # of the target's paintings, at most, that the brush takes along
 KINDRED = 8  # pieces of paintings among which a photo finds the one to learn strokes from
 SCALES = 2  # of the discriminator's maps, strides 4 and 8: strokes, not what paintings are of
@@ -64,6 +64,7 @@ class CutConfig(Config):
     patches: int = 128  # places compared in every map
     content: float = 0.2
     texture: float = 1.0
+    grain: float = Field(GRAIN, ge=0, le=0.5)  # of the canvas that it paints on; 0 for flat colours, such as prints'
     look_every: int = 2  # steps: the perceptual network costs more than all the rest
     style: str = ""  # of the stylizer started from; "" is the mean of the target's own paintings
     ema: float = 0.999
@@ -92,7 +93,7 @@ class Cut(System):
             self.strokes = load_domain(data, config.strokes, "", config.strokes_size, cache)
         rows = np.unique(np.linspace(0, len(self.target) - 1, PALETTES).astype(int))
         palettes = torch.cat([palette_of(self.target.pictures.batch(row[None])) for row in self.target.rows[rows]])
-        self.net_config = {"palettes": len(palettes), "grain": GRAIN}
+        self.net_config = {"palettes": len(palettes), "grain": config.grain}
         brush = nets.create("brush", **self.net_config)
         critic = nets.create("projected-discriminator", genres=1, size=config.crop_size)
         assert isinstance(brush, Brush) and isinstance(critic, ProjectedDiscriminator)
@@ -160,7 +161,7 @@ class Cut(System):
         real = self._kindred(photos)
         augment = Augmentation.draw(config.batch, self.torch_rng, device=self.device)
         with self.autocast():
-            painted = self.G.paint_freely(photos)
+            painted = self.G.paint_freely(primed(photos, config.grain))
             with torch.no_grad():
                 real_maps = self.D.projector(self.D.look(augment(real)))
             painted_maps = self.D.projector(self.D.look(augment(painted)))
@@ -252,7 +253,7 @@ class Cut(System):
     def sheet(self) -> np.ndarray:
         """Rows: photos, the same painted, paintings of the target."""
         photos = self.source.shown(6, self.config.crop_size)
-        painted = torch.cat([self.averages["G"](photo[None]) for photo in photos])
+        painted = torch.cat([self.averages["G"](primed(photo[None], self.config.grain)) for photo in photos])
         real = self.target.shown(6, self.config.crop_size)
         return grid([photos, painted, real])
 

@@ -1,0 +1,105 @@
+"""A canvas whose grain flows along the forms of a picture, for strokes to hold on to.
+
+A network that paints over an empty sky is told nothing there, and answers with a weave of its own in one direction
+(seen in every style and brush).  Primed with a little noise that was smeared along the contours nearby (line integral
+convolution, Cabral and Leedom 1993, along the smoothed structure tensor of Kang et al. 2007), the same network lays its
+strokes around a tower and lets them sweep through the sky.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GRAIN = 0.06  # usual deviation of a canvas; at 0.03 strokes hardly turn, at 0.12 petals are scratched
+FINE = 3  # px of the picture to a place of the grain: as wide as the networks' own strokes
+MOST = 400  # places along the longer side; a larger picture gets a coarser grain
+STEPS, STEP = 10, 1.5  # of the way that noise is smeared to either side, and their length in places
+REACHES = 2, 6, 18, 54  # places over which directions are averaged; ...
+FAR = 0.3  # ... the three farther ones count less, so that they decide only where nothing is near
+HUSHED = 0.03  # contrast below which the picture says nothing, and strokes run across it in ...
+WAVE = 0.6  # ... waves, turned by so many radians; any directions at all would meet in stars
+BUSY = 0.05  # local contrast beyond which the picture has grain enough of its own
+LUMA = 0.299, 0.587, 0.114
+
+
+def primed(photo: Tensor, grain: float) -> Tensor:
+    """Return ``photo`` (B, 3, H, W) in [0, 1] on a canvas; ``grain`` is the standard deviation where it is empty."""
+    return photo + grain * flowing(photo) if grain else photo
+
+
+@torch.no_grad()
+def flowing(photo: Tensor) -> Tensor:
+    """Return the grain (B, 1, H, W) for ``photo`` (B, 3, H, W): of unit deviation where it is empty, fading where busy.
+
+    The same picture has the same grain, in any batch: the noise is always the same.
+    """
+    height, width = photo.shape[2:]
+    scale = min(1 / FINE, MOST / max(height, width))
+    rim = math.ceil(STEPS * STEP)  # beyond the edges, or the smear would pile up there
+    rows, columns = max(2, round(scale * height)), max(2, round(scale * width))
+    with torch.autocast(photo.device.type, enabled=False):
+        small = F.interpolate(photo.float(), (rows, columns), mode="bilinear", antialias=True)
+        luma = (small * small.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+        grain = torch.stack([smear(F.pad(each[None], [rim] * 4, mode="replicate")) for each in luma])
+        grain = grain[:, None, rim:-rim, rim:-rim]
+        grain = grain / grain.std((2, 3), keepdim=True) * (1 - _busy(luma))
+        return F.interpolate(grain, (height, width), mode="bicubic").to(photo.dtype)
+
+
+def smear(luma: Tensor) -> Tensor:
+    """Return noise smeared along the contours of ``luma`` (1, 1, h, w): (h, w)."""
+    height, width = luma.shape[2:]
+    rng = torch.Generator().manual_seed(2026)
+    noise = F.avg_pool2d(torch.randn(1, 1, height + 2, width + 2, generator=rng), 3, 1).flatten().to(luma.device)
+    turned = WAVE * torch.randn(1, 1, 4, 5, generator=rng).to(luma.device)
+    turned = 2 * F.interpolate(turned, (height, width), mode="bicubic")[0, 0]
+    waves = torch.stack([-turned.cos(), -turned.sin()])  # as if all changes were up and down, or nearly
+    steep = contrasts(luma)[0] + HUSHED**2 * waves
+    along = (torch.atan2(steep[1], steep[0]) / 2 + math.pi / 2).flatten()  # across the steepest change
+    direction = torch.polar(torch.ones_like(along), along)
+
+    # Both ways at once: places are complex numbers, a row of them for each way.
+    x = torch.arange(width, device=luma.device).repeat(height)
+    y = torch.arange(height, device=luma.device).repeat_interleave(width)
+    place = torch.complex(x.float(), y.float()).repeat(2, 1)
+    heading = torch.stack([direction, -direction])
+    total = noise.clone()
+    for _ in range(STEPS):
+        place = place + STEP * heading
+        column = place.real.round().clamp(0, width - 1).long()
+        row = place.imag.round().clamp(0, height - 1).long()
+        here = row * width + column
+        total += noise[here].sum(0)
+        ahead = direction[here]
+        same = (ahead * heading.conj()).real >= 0  # a contour has no sign: go on, never back
+        heading = torch.where(same, ahead, -ahead)
+    return total.view(height, width)
+
+
+def contrasts(luma: Tensor) -> Tensor:
+    """Return the structure tensor of ``luma`` (B, 1, h, w), smoothed: (B, 2, h, w).
+
+    Its angle is twice that of the steepest change, its length the contrast squared.
+    """
+    framed = F.pad(luma, (1, 1, 1, 1), mode="replicate")
+    x = framed[:, :, 1:-1, 2:] - framed[:, :, 1:-1, :-2]
+    y = framed[:, :, 2:, 1:-1] - framed[:, :, :-2, 1:-1]
+    steep = torch.cat([x * x - y * y, 2 * x * y], dim=1)
+    near, *far = (_soft(steep, reach) for reach in REACHES)
+    return near + FAR * torch.stack(far).sum(0)
+
+
+def _busy(luma: Tensor) -> Tensor:
+    """Return how much grain ``luma`` (B, 1, h, w) has of its own, in [0, 1)."""
+    variance = _soft((luma - _soft(luma, 3)).square(), 6).clamp_min(0)
+    return variance / (variance + BUSY**2)
+
+
+def _soft(x: Tensor, reach: int) -> Tensor:
+    """Blur ``x`` (B, C, h, w) over ``reach`` places: shrunk and enlarged, at any reach as cheap."""
+    small = [max(1, round(side / reach)) for side in x.shape[2:]]
+    return F.interpolate(F.interpolate(x, small, mode="bilinear", antialias=True), x.shape[2:], mode="bicubic")

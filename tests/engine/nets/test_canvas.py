@@ -1,0 +1,70 @@
+"""The canvas: where its grain is, which way it flows, and that it is always the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.nets.canvas import flowing, primed
+
+SIDE = 192
+
+
+def empty() -> Tensor:
+    return torch.full((1, 3, SIDE, SIDE), 0.6)
+
+
+def shaded(axis: int) -> Tensor:
+    """Return a picture of two soft bars, which lie across ``axis``."""
+    bars = 0.5 + 0.3 * (torch.arange(SIDE) * 4 * torch.pi / SIDE).sin()
+    return bars.view((-1, 1) if axis == 2 else (1, -1)).expand(1, 3, SIDE, SIDE).clone()
+
+
+def roughness(grain: Tensor, axis: int) -> float:
+    """Return how much ``grain`` changes from place to place along ``axis``."""
+    step = 6  # two places of the grain
+    return float((grain.narrow(axis, step, SIDE - step) - grain.narrow(axis, 0, SIDE - step)).square().mean())
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_grain_runs_along_the_contours(axis: int) -> None:
+    grain = flowing(shaded(axis))
+    across, along = roughness(grain, axis), roughness(grain, 5 - axis)
+    assert across > 3 * along
+
+
+def test_grain_runs_across_an_empty_picture_in_waves() -> None:
+    grain = flowing(empty())
+    assert roughness(grain, 2) > 1.5 * roughness(grain, 3)
+
+
+def test_a_busy_place_gets_hardly_any() -> None:
+    picture = empty()
+    torch.manual_seed(1)
+    coarse = torch.rand(1, 1, SIDE // 6, SIDE // 12).repeat_interleave(6, 2).repeat_interleave(6, 3)
+    picture[..., : SIDE // 2] = coarse
+    grain = flowing(picture)
+    busy, calm = grain[..., : SIDE // 3].std(), grain[..., -SIDE // 3 :].std()
+    assert calm > 0.7 and busy < calm / 4
+
+
+def test_each_picture_has_its_own_whatever_the_batch() -> None:
+    pictures = torch.cat([empty(), shaded(2), shaded(3)])
+    together = flowing(pictures)
+    assert together.equal(flowing(pictures))
+    for row in range(3):
+        torch.testing.assert_close(flowing(pictures[row : row + 1]), together[row : row + 1])
+    assert not together[1].allclose(together[2], atol=0.1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 64), (67, 33), (300, 1400)])
+def test_it_takes_any_size(size: tuple[int, int]) -> None:
+    grain = flowing(torch.rand(1, 3, *size))
+    assert grain.shape == (1, 1, *size) and grain.isfinite().all()
+
+
+def test_a_photo_is_primed_as_strongly_as_asked() -> None:
+    photo = empty()
+    assert primed(photo, 0) is photo
+    torch.testing.assert_close(primed(photo, 0.1) - photo, 0.1 * flowing(photo).expand_as(photo))
