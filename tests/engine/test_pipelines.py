@@ -175,7 +175,7 @@ def test_what_would_be_soft_gets_strokes_in_its_own_colours(
     assert np.abs(difference - difference.mean(axis=2, keepdims=True)).mean() < 0.3 * np.abs(difference).mean()
     [again] = one(pipelines, recipes.read(rich.outputs[0].recipe, lambda _: None)).outputs
     assert again.data == rich.outputs[0].data
-    small = one(pipelines, replace(wall, width=256, height=144))
+    small = one(pipelines, replace(wall, width=64, height=36))
     assert small.outputs[0].recipe["options"]["finish"] == "none"
     chosen = one(pipelines, replace(wall, finish="none"))
     assert chosen.outputs[0].data == plain.outputs[0].data
