@@ -20,7 +20,7 @@ from engine.pipelines.stylize import Look, find_look, find_style, paint_over
 FINISH_SIZE = 1024  # px, long side at which a finish is painted: strokes of a size that suits a wall and a phone
 SAMPLING = 0.2  # of the work, as far as progress goes
 SOFT = 2  # times; what is enlarged more than that is blurred, and gets a relief of strokes unless a look was chosen
-RELIEF, DEPTH = "mont-sainte-victoire", 0.6  # strokes like impasto; at 1 they drown the motif from afar
+RELIEF, DEPTH = "mont-sainte-victoire", 0.4  # strokes like impasto; at 0.6 they make every sky a restless one
 
 
 @dataclass(frozen=True)
