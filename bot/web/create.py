@@ -13,7 +13,7 @@ from bot.studio import WEB, Artwork, Filter, Member
 from bot.web import catalogue
 from bot.web.keys import PAGES, PHOTOS, SETTINGS, STUDIO, VISITOR
 from bot.web.photos import NoSuchPhoto
-from engine.api import WALL, MorphRequest, PaintRequest, Request, Stop, StylizeRequest, parse_genre, parse_seed
+from engine.api import PSI, WALL, MorphRequest, PaintRequest, Request, Stop, StylizeRequest, parse_genre, parse_seed
 from engine.errors import InvalidRequest, UnknownName
 
 SHAPES = {"square": (512, 512), "wide": (768, 512), "tall": (512, 768), "wall": WALL}  # px
@@ -89,7 +89,7 @@ async def paint(request: web.Request) -> web.Response:
         seed=_seed(form),
         art_style=str(form.get("art_style", "")) or None,
         count=number(form, "count", 1, 1, 4),
-        psi=number(form, "boldness", 80, 0, 100) / 100,
+        psi=number(form, "boldness", round(100 * PSI), 0, 100) / 100,
         width=width,
         height=height,
     )

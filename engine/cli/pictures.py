@@ -10,6 +10,7 @@ import typer
 
 from engine.api import (
     MOVING_FORMATS,
+    PSI,
     STILL_FORMATS,
     ChainRequest,
     EnhanceRequest,
@@ -53,7 +54,7 @@ def paint(
     art_style: Annotated[str | None, typer.Option(help="An art style, such as impressionism; or a style.")] = None,
     count: Annotated[int, typer.Option(help="How many; several files are numbered.")] = 1,
     seed: Annotated[str | None, typer.Option(help="A number or any text; random by default.")] = None,
-    psi: Psi = 0.8,
+    psi: Psi = PSI,
     best_of: Annotated[int, typer.Option(help="Sample so many and keep the best; 0: as the painter is used to.")] = 0,
     finish: Finish = None,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT, one number of px, or wall.")] = "512",
@@ -80,7 +81,7 @@ def morph(
     fps: Annotated[int, typer.Option(help="Frames a second.")] = 24,
     size: Annotated[int, typer.Option(help="Side of the square in px.")] = 512,
     loop: Annotated[bool, typer.Option("--loop", help="Glide back to the first stop.")] = False,
-    psi: Psi = 0.8,
+    psi: Psi = PSI,
     finish: Finish = None,
     model: Painter = None,
     as_json: Json = False,

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine import checkpoints
+from engine.api import PSI
 from engine.checkpoints import Model, write_atomic
 from engine.data.intake import open_photo
 from engine.data.paintings import PictureSet, load_pictures
@@ -41,7 +42,7 @@ MOST_REAL = 1000  # paintings in the gate
 SHARES = (1.0, 0.5, 0.25, 0.1)  # of the way a lesson went, tried in turn
 DIARY = "night.json"
 BEFORE, AFTER = "before.webp", "after.webp"  # the same latents, painted by the champion and by the candidate
-SHOWN, PSI = 4, 0.8  # of each genre on a sheet, truncated as people see them
+SHOWN = 4  # of each genre on a sheet
 BEST_OF = 4  # samples that a painter with a taste chooses each painting from
 ENOUGH = 200  # paintings of a host from which lessons can be held; with fewer the base's samples stand in
 

@@ -16,6 +16,7 @@ from jinja2 import Template
 from PIL import Image
 from torch import Tensor
 
+from engine.api import PSI
 from engine.checkpoints import Model, load_folder, write_atomic
 from engine.data.intake import open_photo
 from engine.errors import InvalidRequest, UnknownName
@@ -33,7 +34,6 @@ PUPPETS = 10
 WORKS_PER_GENRE = 16  # that people see in a night
 TURNOUT = 0.5  # share of the works on which a voter votes
 DECIDED = 2.5  # how surely a voter tells good from bad, in spreads of the taste
-PSI = 0.8
 COMPARED = 400  # latents on which painters are compared
 REMEMBERED = 3000  # batches, of each frozen network
 

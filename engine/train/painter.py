@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import cached
 
 from engine import losses, nets
-from engine.api import GENRES, parse_genre
+from engine.api import GENRES, PSI, parse_genre
 from engine.data.folders import art_style_of
 from engine.data.paintings import load_pictures
 from engine.errors import InvalidRequest
@@ -414,6 +414,6 @@ class PainterSystem(System):
             "genres": list(self.genres),
             "art_styles": self.art_styles,
             "resolution": self.config.resolution,
-            "defaults": {"psi": 0.8},
+            "defaults": {"psi": PSI},
         }
         return tensors, card

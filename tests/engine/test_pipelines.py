@@ -17,6 +17,7 @@ from PIL import Image
 
 from engine import checkpoints, media, recipes
 from engine.api import (
+    PSI,
     ChainRequest,
     EnhanceRequest,
     FitRequest,
@@ -153,10 +154,10 @@ def test_the_best_is_what_the_discriminator_likes_best(pipelines: Pipelines) -> 
     [output] = one(pipelines, request).outputs
     model = checkpoints.load("tiny-painter", discriminator=True)
     seeds = [latents.candidate_seed(11, k) for k in range(6)]
-    points = [latents.point(model, "portrait", seed, 0.8) for seed in seeds]
+    points = [latents.point(model, "portrait", seed, PSI) for seed in seeds]
     z, genre = torch.stack([p.z for p in points]), torch.stack([p.labels for p in points])
     with torch.no_grad():
-        scores = model.discriminator.score(model.net(z, genre, torch.full((6,), 0.8)), genre)  # type: ignore[union-attr, operator]
+        scores = model.discriminator.score(model.net(z, genre, torch.full((6,), PSI)), genre)  # type: ignore[union-attr, operator]
     assert output.recipe["options"]["seed"] == seeds[int(scores.argmax())]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine import checkpoints
-from engine.api import PaintRequest, Result
+from engine.api import PSI, PaintRequest, Result
 from engine.nightly.looks import HAND, Looks
 from engine.nightly.taste import Taste
 from engine.pipelines import Pipelines, latents, ranking
@@ -47,7 +47,7 @@ def chosen(pipelines: Pipelines, seed: int, *, best_of: int = 0) -> int:
 
 def brightness(seed: int) -> float:
     model = checkpoints.load("bright")
-    point = latents.point(model, "portrait", seed, 0.8)
+    point = latents.point(model, "portrait", seed, PSI)
     with torch.no_grad():
         return float(model.net(point.z[None], point.labels[None], torch.tensor([0.8])).clamp(0, 1).mean())
 

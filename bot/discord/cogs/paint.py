@@ -13,7 +13,7 @@ from bot.discord.client import Ganvas
 from bot.discord.options import SIZES, complete_art_style, genre_choices, read_style
 from bot.discord.remix import fresh_seed
 from bot.discord.wish import Wish
-from engine.api import PaintRequest, parse_seed
+from engine.api import PSI, PaintRequest, parse_seed
 
 
 class Paint(commands.Cog):
@@ -40,7 +40,7 @@ class Paint(commands.Cog):
         style: str | None = None,
         count: app_commands.Range[int, 1, 4] = 1,
         seed: app_commands.Range[str, 1, 100] | None = None,
-        boldness: app_commands.Range[int, 0, 100] = 80,
+        boldness: app_commands.Range[int, 0, 100] = round(100 * PSI),  # noqa: B008 (a plain value)
         size: Literal["square", "wide", "tall", "wall"] = "square",
         private: bool | None = None,
     ) -> None:
