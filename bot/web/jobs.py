@@ -35,8 +35,8 @@ async def own_job(request: web.Request) -> Job:
 
 async def job_page(request: web.Request) -> web.Response:
     studio = request.app[STUDIO]
-    job = await own_job(request)
-    status = await studio.queue.status(job.id)
+    status = await studio.queue.status(request.match_info["id"])
+    job = await own_job(request)  # read after its status: a finished job has its works
     works = await _works(studio, job, request)
     if status.state == "delivered" and len(works) == 1 and "replay" not in job.address:
         raise web.HTTPSeeOther(f"/art/{works[0].id}")

@@ -6,7 +6,10 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from bot.studio import Studio
+from bot.studio.queue import JobStatus
 from engine.errors import EngineDied
 
 
@@ -46,6 +49,25 @@ async def test_the_stream_tells_the_story_and_ends(host: Any, engine: Any) -> No
     story = await reading
     assert story[-1]["state"] == "delivered" and story[-1]["final"] and story[-1]["share"] == 1
     assert all(not view["final"] for view in story[:-1])
+
+
+async def test_a_page_that_is_asked_for_while_the_job_ends_shows_the_work(
+    host: Any, engine: Any, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.gate.clear()
+    await host.get("/paint")
+    _, answer = await host.ask("/paint", {"genre": "landscape", "seed": "1"})
+    told = studio.queue.status
+
+    async def late(job_id: str) -> JobStatus:
+        engine.gate.set()
+        while (status := await told(job_id)).state != "delivered":
+            await asyncio.sleep(0.01)
+        return status
+
+    monkeypatch.setattr(studio.queue, "status", late)
+    response, _ = await host.get(answer["href"])
+    assert response.url.path.startswith("/art/")
 
 
 async def test_a_cancelled_job_says_so_and_makes_nothing(host: Any, engine: Any) -> None:
