@@ -15,12 +15,12 @@ from engine.pipelines import latents, ranking
 from engine.pipelines.enhance import enhancer_or_note, enlarge
 from engine.pipelines.job import Job
 from engine.pipelines.pictures import to_pixels, with_relief_of
-from engine.pipelines.stylize import Look, find_look, find_style, paint_over
+from engine.pipelines.stylize import Look, find_look, paint_over
 
 FINISH_SIZE = 1024  # px, long side at which a finish is painted: strokes of a size that suits a wall and a phone
 SAMPLING = 0.2  # of the work, as far as progress goes
 SOFT = 2  # times; what is enlarged more than that is blurred, and gets a relief of strokes unless a look was chosen
-RELIEF, DEPTH = "mont-sainte-victoire", 0.4  # strokes like impasto; at 0.6 they make every sky a restless one
+RELIEF, DEPTH = "monet", 0.5  # strokes like impasto; of a stylizer's styles they make every sky a restless one
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,9 @@ def _art_style(name: str, painter: Card) -> Look:
 
 
 def _relief() -> Look | None:
-    """Return the look whose strokes go over what would be soft, if there is a stylizer that has it."""
+    """Return the look whose strokes go over what would be soft, if it is there."""
     try:
-        return find_style(RELIEF)
+        return find_look(RELIEF)
     except UnknownName:
         return None
 
