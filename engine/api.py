@@ -39,7 +39,7 @@ MOVING_FORMATS = ("gif", "webp", "mp4")
 MAX_SIDE = 4096  # px, of anything made here
 MAX_BYTES = 2**30  # of one picture or animation
 WALL = (1920, 1080)
-PSI = 0.9  # usual truncation: a painter's KID is twice as high at 0.8 as at 1, where a few samples are strange
+PSI = 0.9  # usual truncation: a painter's KID at 0.8 is nearly twice that at 1, where a few samples are strange
 
 
 def parse_genre(text: str) -> str:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GRAIN = 0.05  # usual deviation of a canvas; at 0.03 strokes hardly turn, at 0.12 petals are scratched
+GRAIN = 0.05  # usual deviation of a canvas: at 0.03 few strokes turn, at 0.12 petals are scratched
 FINE = 3  # px of the picture to a place of the grain: as wide as the networks' own strokes
 MOST = 320  # places along the longer side: a larger picture gets coarser grain and bolder strokes
 STEPS, STEP = 8, 1.8  # of the way that noise is smeared to either side, and their length in places

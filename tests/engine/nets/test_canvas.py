@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from engine.nets.canvas import flowing, primed
+from engine.checkpoints import Card
+from engine.nets.canvas import GRAIN, flowing, primed
+from engine.pipelines.stylize import Look
 
 SIDE = 192
 
@@ -74,3 +78,14 @@ def test_the_dark_gets_less() -> None:
     assert (
         flowing(torch.full((1, 3, SIDE, SIDE), 0.05)).std() < 0.5 * flowing(torch.full((1, 3, SIDE, SIDE), 0.9)).std()
     )
+
+
+def test_a_look_has_the_canvas_that_its_card_asks_for() -> None:
+    styles = [{"name": "flat", "grain": 0}, {"name": "bold", "grain": 0.09}, {"name": "silent"}]
+    stylizer = Card(Path(), {"name": "s", "kind": "stylizer", "styles": styles})
+    assert Look(stylizer, (("flat", 1.0),)).grain == 0
+    assert Look(stylizer, (("silent", 1.0),)).grain == Look(stylizer, picture=empty()).grain == GRAIN
+    assert Look(stylizer, (("flat", 2.0), ("bold", 1.0))).grain == pytest.approx(0.03)
+    brush = Card(Path(), {"name": "b", "kind": "brush", "net": {"name": "brush", "config": {"grain": 0.07}}})
+    plain = Card(Path(), {"name": "c", "kind": "brush", "net": {"name": "brush", "config": {}}})
+    assert Look(brush).grain == 0.07 and Look(plain).grain == 0
