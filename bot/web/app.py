@@ -52,6 +52,7 @@ def create_app(studio: Studio, settings: Settings) -> web.Application:
     app.add_routes(
         [
             web.get("/", create.home),
+            web.get("/stylize", create.home),
             web.post("/stylize", create.stylize),
             web.get("/paint", create.paint_page),
             web.post("/paint", create.paint),

@@ -23,6 +23,11 @@ async def test_a_photo_becomes_a_work_beside_which_the_photo_lies(host: Any, stu
     assert (artwork.style, artwork.member) == ("waves", HOST)
 
 
+async def test_the_bench_is_at_the_address_that_its_form_has(host: Any) -> None:
+    response, page = await host.get("/stylize")
+    assert response.status == 200 and 'action="/stylize"' in page
+
+
 @pytest.mark.parametrize(("hours", "stays"), [(0.0, False), (24.0, True)])
 async def test_photos_leave_the_bench_as_the_host_decided(serve: Any, settings: Any, hours: float, stays: bool) -> None:
     host = (await serve(photo_hours=hours))()
