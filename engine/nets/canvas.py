@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.nets.stylenet import AXES
+
 GRAIN = 0.05  # usual deviation of a canvas: at 0.03 few strokes turn, at 0.12 petals are scratched
 FINE = 3  # px of the picture to a place of the grain: as wide as the networks' own strokes
 MOST = 320  # places along the longer side: a larger picture gets coarser grain and bolder strokes
@@ -24,7 +26,6 @@ HUSHED = 0.03  # contrast below which the picture says nothing, and strokes run 
 WAVE = 0.6  # ... waves, turned by so many radians; any directions at all would meet in stars
 BUSY = 0.07  # local contrast beyond which the picture has grain enough of its own
 DARK = 0.3  # share of the grain that black has: on it as much noise is seen as a grey streak
-LUMA = 0.299, 0.587, 0.114
 
 
 def primed(photo: Tensor, grain: float) -> Tensor:
@@ -44,7 +45,7 @@ def flowing(photo: Tensor) -> Tensor:
     rows, columns = max(2, round(scale * height)), max(2, round(scale * width))
     with torch.autocast(photo.device.type, enabled=False):
         small = F.interpolate(photo.float(), (rows, columns), mode="bilinear", antialias=True)
-        luma = (small * small.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+        luma = (small * AXES[0].to(small.device)[:, None, None]).sum(1, keepdim=True)
         grain = torch.stack([smear(F.pad(each[None], [rim] * 4, mode="replicate")) for each in luma])
         grain = grain[:, None, rim:-rim, rim:-rim]
         seen = (1 - _busy(luma)) * (DARK + (1 - DARK) * _soft(luma, 3))
