@@ -158,8 +158,10 @@ class Studio:
         for path in [*folder.glob("artworks/*/*"), *folder.glob("export-*.zip"), *folder.glob("thumbnails/*/*")]:
             known = path.parent.parent.name == "thumbnails" and path.suffix == ".webp"
             known = known and any(f"{path.name.partition('-')[0]}.{kind}" in files for kind in _KINDS)
-            if path.name not in files and not known and path.stat().st_mtime < old:
-                path.unlink(missing_ok=True)
+            if path.name not in files and not known:
+                with contextlib.suppress(FileNotFoundError):  # half-written a moment ago, and renamed by now
+                    if path.stat().st_mtime < old:
+                        path.unlink()
 
 
 _FILES = "SELECT id || '.' || format FROM artworks WHERE removed IS NULL"

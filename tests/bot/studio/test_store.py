@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -121,3 +122,14 @@ async def test_the_status_tells_of_everything(studio: Studio) -> None:
     assert (status.engine, status.database_ok, status.last_night) == ({"worker": "idle"}, True, None)
     assert status.disk_free > 0 and status.queue.waiting == 0
     assert (await studio.models())[0]["kind"] == "painter"
+
+
+def test_tidying_goes_on_where_a_file_vanishes_under_it(studio: Studio, settings: Settings) -> None:
+    home = settings.data / "artworks" / "ab"
+    home.mkdir(parents=True, exist_ok=True)
+    gone, forgotten = home / "abcdef.png.tmp", home / "abzzzz.png"
+    gone.symlink_to(home / "renamed by now")  # found in its folder, and not there when it is looked at
+    forgotten.write_bytes(b"nobody's")
+    os.utime(forgotten, (0, 0))
+    studio._sweep(set())
+    assert not forgotten.exists()
