@@ -43,6 +43,7 @@ class Replica:
     def __init__(self, stand_in: str | None = None) -> None:
         manners.behave()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="painter")
+        self._tidier = manners.Tidier(self._thread)
         self._painter = self._thread.submit(make_painter, stand_in).result()
 
     async def paint(self, requests: Sequence[Request]) -> AsyncIterator[Progress | list[Outcome]]:
@@ -65,6 +66,7 @@ class Replica:
             alarm = loop.call_later(STUCK, os._exit, 70)  # a thread cannot be stopped; Serve starts another replica
             await asyncio.wait([work])
             alarm.cancel()
+            self._tidier.after_work()
 
 
 class Remote:

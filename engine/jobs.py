@@ -8,7 +8,6 @@ queue, so nobody is overtaken for more than a batch.  Nothing polls: an idle wor
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from collections import deque
@@ -30,7 +29,6 @@ PATIENCE = 0.010  # seconds an idle worker waits for company for a job that may 
 STUCK = 60.0  # seconds without a sign of life from the worker's thread
 ANSWER = 2.0  # seconds the idle thread gets to answer
 STEP = 0.25  # seconds between two words on how far a batch is; each goes to the client of every job in it
-TIDY = 10.0  # seconds of work between two times that freed memory goes back to the system
 ANNOUNCE = 1.0  # seconds a client gets to hear that its job begins or is done
 
 Outcome = Result | GanvasError
@@ -201,7 +199,7 @@ class Worker:
         self._painter: Painter | None = None
         self._running: list[Job] = []
         self._sign = time.monotonic()  # of life, from the thread
-        self._tidied = self._sign
+        self._tidier = manners.Tidier(self._thread)
         self.warm: asyncio.Future[None] | None = None
 
     @property
@@ -229,7 +227,7 @@ class Worker:
         self._metrics.batch(len(batch), waited=[time.monotonic() - job.arrived for job in batch])
         self._running = batch
         outcomes = await loop.run_in_executor(self._thread, self._call, batch, loop)
-        loop.run_in_executor(self._thread, self._tidy)
+        self._tidier.after_work()
         self._running = []
         if self._alarm is not None:
             self._alarm.cancel()
@@ -274,12 +272,6 @@ class Worker:
                 log.exception("the painter could not be made")
                 raise
         self._sign = time.monotonic()
-
-    def _tidy(self) -> None:
-        gc.collect()  # an error's traceback is a cycle, and may hold whole pictures
-        if time.monotonic() - self._tidied > TIDY:
-            manners.give_back()
-            self._tidied = time.monotonic()
 
     def _call(self, batch: list[Job], loop: asyncio.AbstractEventLoop) -> list[Outcome]:
         told = float("-inf")  # the first word goes out at once: it may be the only one for long
