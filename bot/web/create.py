@@ -19,6 +19,7 @@ from engine.errors import InvalidRequest, UnknownName
 SHAPES = {"square": (512, 512), "wide": (768, 512), "tall": (512, 768), "wall": WALL}  # px
 MORPH_FPS = 24
 SEEDS = 1_000_000  # seeds drawn for who names none: enough to surprise, short enough to tell a friend
+BOLDNESS = round(100 * PSI)  # percent, where the slider stands at first
 RECENT = 8
 
 
@@ -71,7 +72,7 @@ async def paint_page(request: web.Request) -> web.Response:
     return await request.app[PAGES].page(
         request, "paint", genres=await catalogue.genres(studio, nudes=nudes),
         art_styles=await catalogue.art_styles(studio), nonce=secrets.token_hex(8),
-        chosen=parse_genre(genre) if genre else "", seed=request.query.get("seed", ""),
+        chosen=parse_genre(genre) if genre else "", seed=request.query.get("seed", ""), boldness=BOLDNESS,
         private=(await studio.policy.preferences(member)).private,
     )  # fmt: skip
 
@@ -89,7 +90,7 @@ async def paint(request: web.Request) -> web.Response:
         seed=_seed(form),
         art_style=str(form.get("art_style", "")) or None,
         count=number(form, "count", 1, 1, 4),
-        psi=number(form, "boldness", round(100 * PSI), 0, 100) / 100,
+        psi=number(form, "boldness", BOLDNESS, 0, 100) / 100,
         width=width,
         height=height,
     )
