@@ -16,12 +16,11 @@ from engine.data.intake import open_photo
 from engine.data.paintings import find_pictures
 from engine.errors import InvalidRequest
 from engine.evaluate.painters import Account, Pixels
-from engine.nets.canvas import GRAIN, primed
+from engine.nets.canvas import primed
 from engine.nets.stylenet import StyleNet
 from engine.nets.vgg import VGGFeatures
 from engine.pipelines.pictures import from_pixels, resize, to_pixels
-from engine.pipelines.study import study
-from engine.pipelines.stylize import grain_of
+from engine.pipelines.stylize import Look, style_vector
 from engine.train.gatys import Yardstick, gatys, load_eyes
 
 
@@ -119,6 +118,6 @@ def painted_in(model: Model, stem: str, style: Tensor, photo: Tensor) -> Tensor:
     """
     assert isinstance(model.net, StyleNet)
     row = row_of(model, stem)
-    canvas = primed(photo, GRAIN if row is None else grain_of(model.card["styles"][row]))
-    vector = study(model.net, canvas, style) if row is None else model.net.style_table[row][None]
-    return model.net(canvas, vector).float().clamp(0, 1)
+    look = Look(model.card, picture=style) if row is None else Look(model.card, ((model.card.styles[row], 1.0),))
+    canvas = primed(photo, look.canvas)
+    return model.net(canvas, style_vector(model.net, look, canvas)).float().clamp(0, 1)

@@ -9,6 +9,7 @@ strokes around a tower and lets them sweep through the sky.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,45 +21,83 @@ GRAIN = 0.05  # usual deviation of a canvas: at 0.03 few strokes turn, at 0.12 p
 FINE = 3  # px of the picture to a place of the grain: as wide as the networks' own strokes
 MOST = 320  # places along the longer side: a larger picture gets coarser grain and bolder strokes
 STEPS, STEP = 8, 1.8  # of the way that noise is smeared to either side, and their length in places
+DABS, CHROMA = 4, 0.4  # a brush's steps, and colours of its own: see Canvas
 REACHES = 2, 6, 18, 54  # places over which directions are averaged; ...
 FAR = 0.3  # ... the farther ones count less, so that they decide only where nothing is near
 HUSHED = 0.03  # contrast below which the picture says nothing, and strokes run across it in ...
 WAVE = 0.6  # ... waves, turned by so many radians; any directions at all would meet in stars
 BUSY = 0.07  # local contrast beyond which the picture has grain enough of its own
+SEED = 2026  # of the noise, wherever the same photo shall get the same painting
 DARK = 0.3  # share of the grain that black has: on it as much noise is seen as a grey streak
 
 
-def primed(photo: Tensor, grain: float) -> Tensor:
-    """Return ``photo`` (B, 3, H, W) in [0, 1] on a canvas; ``grain`` is the standard deviation where it is empty."""
-    return photo.add(flowing(photo), alpha=grain) if grain else photo
+@dataclass(frozen=True)
+class Canvas:
+    """How a look wants its photos primed.
+
+    Attributes:
+        grain: standard deviation of the brightness where a photo is empty; 0 is no canvas at all.
+        chroma: share of that deviation that each opponent colour has of its own, for strokes of broken colour.
+        steps: of the way that noise is smeared to either side: strokes are long or dabs.
+    """
+
+    grain: float = GRAIN
+    chroma: float = 0.0
+    steps: int = STEPS
+
+    @classmethod
+    def of_brush(cls, grain: float) -> Canvas:
+        """Return one for dabs of broken colour, which brushes paint on: nearer to their paintings than long strokes."""
+        return cls(grain, CHROMA, DABS)
+
+
+def primed(photo: Tensor, canvas: Canvas, strength: float = 1.0, seed: int = SEED) -> Tensor:
+    """Return ``photo`` (B, 3, H, W) in [0, 1] on ``canvas``, whose grain counts ``strength`` times."""
+    grain = strength * canvas.grain
+    return photo.add(flowing(photo, canvas, seed), alpha=grain) if grain else photo
 
 
 @torch.no_grad()
-def flowing(photo: Tensor) -> Tensor:
-    """Return the grain (B, 1, H, W) for ``photo`` (B, 3, H, W): of unit deviation or less: the busier, the less.
+def flowing(photo: Tensor, canvas: Canvas, seed: int = SEED) -> Tensor:
+    """Return the grain for ``photo`` (B, 3, H, W): of unit deviation or less: the busier, the less.
 
-    The same picture has the same grain, in any batch: the noise is always the same.
+    The same picture has the same grain, in any batch: each is smeared of the noise of ``seed``.
+
+    Returns:
+        (B, 1, H, W), or (B, 3, H, W) where the canvas has chroma.
     """
     height, width = photo.shape[2:]
     scale = min(1 / FINE, MOST / max(height, width))
-    rim = math.ceil(STEPS * STEP)  # beyond the edges, or the smear would pile up there
+    rim = math.ceil(canvas.steps * STEP)  # beyond the edges, or the smear would pile up there
     rows, columns = max(2, round(scale * height)), max(2, round(scale * width))
     with torch.autocast(photo.device.type, enabled=False):
         small = F.interpolate(photo.float(), (rows, columns), mode="bilinear", antialias=True)
-        luma = (small * AXES[0].to(small.device)[:, None, None]).sum(1, keepdim=True)
-        grain = torch.stack([smear(F.pad(each[None], [rim] * 4, mode="replicate")) for each in luma])
-        grain = grain[:, None, rim:-rim, rim:-rim]
+        axes = AXES.to(small.device)
+        luma = (small * axes[0][:, None, None]).sum(1, keepdim=True)
+        fields = 3 if canvas.chroma else 1
+        framed = (F.pad(each[None], [rim] * 4, mode="replicate") for each in luma)
+        grain = torch.stack([smear(each, fields, canvas.steps, seed) for each in framed])[:, :, rim:-rim, rim:-rim]
         seen = (1 - _busy(luma)) * (DARK + (1 - DARK) * _soft(luma, 3))
         grain = seen * grain / grain.std((2, 3), keepdim=True)
-        return F.interpolate(grain, (height, width), mode="bicubic").to(photo.dtype)
+        grain = F.interpolate(grain, (height, width), mode="bicubic")
+        if canvas.chroma:
+            mixed = torch.linalg.inv(axes) * axes.new_tensor([1, canvas.chroma, canvas.chroma])
+            grain = (mixed @ grain.flatten(2)).view(photo.shape)
+        return grain.to(photo.dtype)
 
 
-def smear(luma: Tensor) -> Tensor:
-    """Return noise smeared along the contours of ``luma`` (1, 1, h, w): (h, w)."""
+def smear(luma: Tensor, fields: int, steps: int, seed: int) -> Tensor:
+    """Return ``fields`` of noise smeared along the contours of ``luma`` (1, 1, h, w): (fields, h, w)."""
     height, width = luma.shape[2:]
-    rng = torch.Generator().manual_seed(2026)
-    noise = F.avg_pool2d(torch.randn(1, 1, height + 1, width + 1, generator=rng), 2, 1).flatten().to(luma.device)
+    rng = torch.Generator().manual_seed(seed)
+
+    def blots(count: int) -> Tensor:
+        drawn = torch.randn(count, 1, height + 1, width + 1, generator=rng)
+        return F.avg_pool2d(drawn, 2, 1).flatten(1).to(luma.device)
+
+    noise = blots(1)
     turned = WAVE * torch.randn(1, 1, 4, 5, generator=rng).to(luma.device)
+    noise = torch.cat([noise, blots(fields - 1)])
     turned = 2 * F.interpolate(turned, (height, width), mode="bicubic")[0, 0]
     waves = torch.stack([-turned.cos(), -turned.sin()])  # as if all changes were up and down, or nearly
     steep = contrasts(luma)[0] + HUSHED**2 * waves
@@ -70,15 +109,15 @@ def smear(luma: Tensor) -> Tensor:
     y = torch.arange(height, device=luma.device).float().repeat_interleave(width).repeat(2, 1)
     to_east, to_south = torch.stack([east, -east]), torch.stack([south, -south])
     total = noise.clone()
-    for _ in range(STEPS):
+    for _ in range(steps):
         x = (x + STEP * to_east).clamp_(0, width - 1)
         y = (y + STEP * to_south).clamp_(0, height - 1)
         here = (y.round() * width + x.round()).int().flatten()
-        at_noise, ahead_east, ahead_south = (each.index_select(0, here).view(2, -1) for each in (noise, east, south))
-        total += at_noise.sum(0)
+        total += noise.index_select(1, here).view(fields, 2, -1).sum(1)
+        ahead_east, ahead_south = (each.index_select(0, here).view(2, -1) for each in (east, south))
         sign = (ahead_east * to_east + ahead_south * to_south).sign()  # a contour has none: go on, never back
         to_east, to_south = sign * ahead_east, sign * ahead_south
-    return total.view(height, width)
+    return total.view(fields, height, width)
 
 
 def contrasts(luma: Tensor) -> Tensor:

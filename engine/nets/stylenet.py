@@ -30,6 +30,9 @@ CALM = 3e-4  # variance added to each colour axis of a painting: a nearly grey o
 ENOUGH = 64  # places along the shorter side that moments are measured on; all of them cost a third of the time
 
 
+HUES = 0.8  # of a brush's colours that are the photo's own, in the palette; of its network's alone, trees were brown
+
+
 @dataclass
 class Statistics:
     """What every norm and the colours were measured as, in order of use, so that tiles share one global look."""
@@ -123,6 +126,34 @@ def recolour(painting: Tensor, palette: Tensor, statistics: Statistics | None = 
         matrix = torch.lerp(torch.eye(3, device=painting.device).expand_as(matrix), matrix, share[:, :, None])
         offset = share * wanted + (1 - share) * mean - (matrix @ mean[:, :, None])[:, :, 0]
         return torch.baddbmm(offset[:, :, None], matrix, painting.flatten(2)).view(painting.shape)
+
+
+def with_hues_of(photo: Tensor, painting: Tensor, own: tuple[Tensor, Tensor], palette: Tensor) -> Tensor:
+    """Return ``painting`` (B, 3, H, W) with most of its hues from ``photo``, as far apart as in the palette.
+
+    The opponent axes of the photo get mean and spread of those of the palette, each by itself (Reinhard et al. 2001):
+    what was greener than the rest stays so.  Brightness is the painting's.
+
+    Args:
+        own: mean (B, 3) and covariance (B, 3, 3) of the photo's colours.
+        palette: (B, 13).
+    """
+    share = palette[:, 12:].float().clamp(0, 1)
+    if not share.any():
+        return painting
+    with torch.autocast(painting.device.type, enabled=False):
+        axes = AXES.to(painting.device)
+        amount = share.clamp_min(1e-6)
+        wanted, theirs = palette[:, :3].float() / amount, (palette[:, 3:12].float() / amount).view(-1, 3, 3)
+        spread, has = ((axes @ each @ axes.T).diagonal(dim1=1, dim2=2) for each in (theirs, own[1]))  # (B, 3)
+        stretch = ((spread.clamp_min(0) + CALM / 3) / (has.clamp_min(0) + CALM)).sqrt()
+        hues = HUES * share * stretch.new_tensor([0, 1, 1])  # (B, 3), how much of each axis
+        back = torch.linalg.inv(axes)
+        of_photo = back @ ((hues * stretch)[:, :, None] * axes)
+        of_painting = torch.eye(3, device=painting.device) - back @ (hues[:, :, None] * axes)
+        offset = back @ (hues[:, :, None] * (axes @ wanted[:, :, None])) - of_photo @ own[0][:, :, None]
+        mixed = torch.baddbmm(offset, of_photo, photo.float().flatten(2))
+        return torch.baddbmm(mixed, of_painting, painting.float().flatten(2)).view(painting.shape)
 
 
 def frame(x: Tensor, mode: str) -> Tensor:
@@ -331,14 +362,15 @@ class Brush(Transformer):
 
     def paint_freely(self, photo: Tensor, style: Tensor | None = None, statistics: Statistics | None = None) -> Tensor:
         """Paint without bounds."""
-        palette = self.choose_palette(photo, statistics)
-        return recolour(super().paint_freely(photo, None, statistics), palette, statistics)
+        own = statistics.once(lambda: colours_of(photo)) if statistics else colours_of(photo)
+        palette = self.choose_palette(*own)
+        painting = recolour(super().paint_freely(photo, None, statistics), palette, statistics)
+        return with_hues_of(photo, painting, own, palette)
 
-    def choose_palette(self, photo: Tensor, statistics: Statistics | None = None) -> Tensor:
-        """Return the palettes (B, 13) nearest to the colours of ``photo`` (B, 3, H, W), mixed where about as near."""
-        mean, covariance = statistics.once(lambda: colours_of(photo)) if statistics else colours_of(photo)
+    def choose_palette(self, mean: Tensor, covariance: Tensor) -> Tensor:
+        """Return the palettes (B, 13) nearest to a photo's colours (B, 3) and (B, 3, 3), mixed where about as near."""
         own = torch.cat([mean, covariance.flatten(1)], dim=1)
-        with torch.autocast(photo.device.type, enabled=False):
+        with torch.autocast(mean.device.type, enabled=False):
             return torch.softmax(-palette_distance(own, self.palettes) / NEAR, dim=1) @ self.palettes
 
 

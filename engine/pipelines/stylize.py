@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from engine import checkpoints
 from engine.api import StylizeRequest
 from engine.checkpoints import Card, Model
 from engine.errors import InvalidRequest, UnknownName
-from engine.nets.canvas import GRAIN, primed
+from engine.nets.canvas import GRAIN, Canvas, primed
 from engine.nets.stylenet import StyleNet
 from engine.pipelines.job import Job
 from engine.pipelines.pictures import pad_to_stride, scaled, to_pixels, with_colours_of
@@ -46,19 +45,15 @@ class Look:
         return "+".join(f"{style}:{weight:.15g}" if weighted else style for style, weight in self.styles)
 
     @property
-    def grain(self) -> float:
-        """How strong the canvas is that it is painted on (nets/canvas.py)."""
+    def canvas(self) -> Canvas:
+        """The canvas that it is painted on (nets/canvas.py)."""
         if self.card.kind == "brush":
-            return float(self.card["net"]["config"].get("grain", 0))
+            return Canvas.of_brush(float(self.card["net"]["config"].get("grain", 0)))
         if self.picture is not None:
-            return GRAIN
-        known = {style["name"]: grain_of(style) for style in self.card["styles"]}
-        return sum(weight * known[style] for style, weight in self.styles) / sum(weight for _, weight in self.styles)
-
-
-def grain_of(style: dict[str, Any]) -> float:
-    """Return how strong the canvas is that a stylizer's ``style``, as its card describes it, is painted on."""
-    return float(style.get("grain", GRAIN))
+            return Canvas()
+        known = {style["name"]: float(style.get("grain", GRAIN)) for style in self.card["styles"]}
+        weights = sum(weight for _, weight in self.styles)
+        return Canvas(sum(weight * known[style] for style, weight in self.styles) / weights)
 
 
 def find_look(name: str) -> Look:
@@ -169,11 +164,11 @@ def paint_over(
     start, end = share
     job.check(start)
     with job.network():
-        canvas = primed(photo, strength * look.grain)
+        canvas = primed(photo, look.canvas, strength)
         vector = None
         if isinstance(model.net, StyleNet):
             studied = start + STUDY * (end - start) if look.picture is not None else start
-            vector = _style_vector(model.net, look, canvas, lambda done: job.check(start + (studied - start) * done))
+            vector = style_vector(model.net, look, canvas, lambda done: job.check(start + (studied - start) * done))
             start = studied
             if strength < 1:
                 own = model.net.encode_style(scaled(photo, min(OWN_SIZE, max(photo.shape[2:]))))
@@ -187,8 +182,10 @@ def paint_over(
     return torch.lerp(photo, painting, opacity).clamp_(0, 1)
 
 
-def _style_vector(net: StyleNet, look: Look, canvas: Tensor, tell: Callable[[float], None]) -> Tensor:
-    """Return the style vector (1, S) of ``look``: of named styles, or of its picture, studied."""
+def style_vector(
+    net: StyleNet, look: Look, canvas: Tensor, tell: Callable[[float], None] = lambda done: None
+) -> Tensor:
+    """Return the style vector (1, S) of ``look``: of named styles, or of its picture, studied to paint ``canvas``."""
     if look.picture is not None:
         return study(net, canvas, look.picture, tell)
     table, names = net.style_table, look.card.styles

@@ -27,11 +27,20 @@ from torch import Tensor
 
 from engine import checkpoints, losses, nets
 from engine.errors import InvalidRequest
-from engine.nets.canvas import GRAIN, primed
+from engine.nets.canvas import Canvas, primed
 from engine.nets.efficientnet import load_lite
 from engine.nets.painter import ProjectedDiscriminator
 from engine.nets.patchnce import PatchProjector
-from engine.nets.stylenet import PALETTE, Brush, StyleNet, Transformer, palette_distance, palette_of, recolour
+from engine.nets.stylenet import (
+    PALETTE,
+    Brush,
+    StyleNet,
+    Transformer,
+    colours_of,
+    palette_distance,
+    palette_of,
+    recolour,
+)
 from engine.nets.vgg import load_vgg
 from engine.train.augment import Augmentation
 from engine.train.domains import load_domain
@@ -64,7 +73,7 @@ class CutConfig(Config):
     patches: int = 128  # places compared in every map
     content: float = 0.2
     texture: float = 1.0
-    grain: float = Field(GRAIN, ge=0, le=0.5)  # of the canvas that it paints on; 0 for flat colours, such as prints'
+    grain: float = Field(0.04, ge=0, le=0.5)  # of the canvas that it paints on; 0 for flat colours, such as prints'
     look_every: int = 2  # steps: the perceptual network costs more than all the rest
     style: str = ""  # of the stylizer started from; "" is the mean of the target's own paintings
     ema: float = 0.999
@@ -93,6 +102,7 @@ class Cut(System):
             self.strokes = load_domain(data, config.strokes, "", config.strokes_size, cache)
         rows = np.unique(np.linspace(0, len(self.target) - 1, PALETTES).astype(int))
         palettes = torch.cat([palette_of(self.target.pictures.batch(row[None])) for row in self.target.rows[rows]])
+        self.canvas = Canvas.of_brush(config.grain)
         self.net_config = {"palettes": len(palettes), "grain": config.grain}
         brush = nets.create("brush", **self.net_config)
         critic = nets.create("projected-discriminator", genres=1, size=config.crop_size)
@@ -158,10 +168,11 @@ class Cut(System):
         config = self.config
         self._set_rates()
         photos = self.source.crops(config.batch, config.crop_size, self.numpy_rng).to(self.device)
+        canvas = primed(photos, self.canvas, seed=int(self.numpy_rng.integers(2**31)))
         real = self._kindred(photos)
         augment = Augmentation.draw(config.batch, self.torch_rng, device=self.device)
         with self.autocast():
-            painted = self.G.paint_freely(primed(photos, config.grain))
+            painted = self.G.paint_freely(canvas)
             with torch.no_grad():
                 real_maps = self.D.projector(self.D.look(augment(real)))
             painted_maps = self.D.projector(self.D.look(augment(painted)))
@@ -216,7 +227,7 @@ class Cut(System):
         distance = palette_distance(palette_of(photos), palette_of(pieces)).unflatten(1, (len(photos), KINDRED))
         own = distance.diagonal().T  # (B, KINDRED): every photo has pieces of its own to choose from
         chosen = own.argmin(1) + KINDRED * torch.arange(len(photos), device=self.device)
-        return recolour(pieces[chosen], self.G.choose_palette(photos)).clamp(0, 1)
+        return recolour(pieces[chosen], self.G.choose_palette(*colours_of(photos))).clamp(0, 1)
 
     def _contrast(self, painted: Tensor, photos: Tensor) -> Tensor:
         """Tell each patch of the painting from others of its photo; the painting is seen in a mirror half the time."""
@@ -253,7 +264,7 @@ class Cut(System):
     def sheet(self) -> np.ndarray:
         """Rows: photos, the same painted, paintings of the target."""
         photos = self.source.shown(6, self.config.crop_size)
-        painted = torch.cat([self.averages["G"](primed(photo[None], self.config.grain)) for photo in photos])
+        painted = torch.cat([self.averages["G"](primed(photo[None], self.canvas)) for photo in photos])
         real = self.target.shown(6, self.config.crop_size)
         return grid([photos, painted, real])
 

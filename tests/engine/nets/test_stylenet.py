@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from engine.nets.stylenet import (
+    AXES,
     ENOUGH,
     EPS,
+    HUES,
     Brush,
     Statistics,
     Transformer,
@@ -18,6 +21,7 @@ from engine.nets.stylenet import (
     measure,
     palette_of,
     recolour,
+    with_hues_of,
 )
 
 
@@ -108,6 +112,28 @@ def test_a_tile_gets_the_colours_that_the_whole_was_measured_for() -> None:
     whole = recolour(painting, palette, statistics)
     tile = recolour(painting[..., :16], palette, statistics.rewind())
     torch.testing.assert_close(tile, whole[..., :16])
+
+
+def opponent(picture: Tensor) -> Tensor:
+    return torch.einsum("ij,bjhw->bihw", AXES, picture)
+
+
+def test_hues_are_the_photos_spread_as_in_the_palette_and_brightness_is_the_paintings() -> None:
+    photo, painting, palette = coloured(1), coloured(2), palette_of(coloured(3))
+    axes = opponent(with_hues_of(photo, painting, colours_of(photo), palette))
+    torch.testing.assert_close(axes[:, 0], opponent(painting)[:, 0])
+    of_photo = (axes - (1 - HUES) * opponent(painting))[:, 1:] / HUES
+    wanted = opponent(coloured(3))[:, 1:]
+    torch.testing.assert_close(of_photo.mean((2, 3)), wanted.mean((2, 3)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(of_photo.std((2, 3)), wanted.std((2, 3)), atol=2e-3, rtol=0.05)
+    for hue, own in zip(of_photo[0], opponent(photo)[0, 1:], strict=True):  # what was greener stays so
+        assert torch.corrcoef(torch.stack([hue.flatten(), own.flatten()]))[0, 1] > 0.999
+
+
+def test_hues_are_left_alone_without_a_palette() -> None:
+    photo, painting, palette = coloured(1), coloured(2), palette_of(coloured(3))
+    none = torch.zeros_like(palette)
+    assert with_hues_of(photo, painting, colours_of(photo), none).equal(painting)
 
 
 def test_a_brush_gives_each_photo_the_palette_nearest_to_its_own_colours() -> None:
