@@ -15,10 +15,16 @@ from engine.errors import InvalidRequest
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model's name.", show_default=False)],
-    data: Annotated[Path, typer.Option(help="Paintings by genre, split or not; for stylizers photos/ and styles/.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Paintings by genre, split or not; for stylizers photos/, styles/; for brushes photos/, paintings/."
+        ),
+    ],
     count: Annotated[
-        int | None, typer.Option(min=2, help="Samples of a painter (2000), photos of a stylizer (3).")
+        int | None, typer.Option(min=2, help="Samples of a painter (2000), photos of a stylizer (3) or a brush (50).")
     ] = None,
+    target: Annotated[str, typer.Option(help="A brush's paintings below --data: a folder or a pattern.")] = "paintings",
     psi: Annotated[float, typer.Option(min=0, max=1, help="Truncation of a painter's samples.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 2026,
     size: Annotated[int | None, typer.Option(min=32, max=512, help="Side of the pictures compared, in px.")] = None,
@@ -26,10 +32,10 @@ def evaluate(
     cache: Annotated[Path, typer.Option(help="Folder for decoded pictures.")] = Path("runs/cache"),
     as_json: Json = False,
 ) -> None:
-    """Measure a painter against paintings, or a stylizer against neural style transfer."""
+    """Measure a painter or a brush against paintings, or a stylizer against neural style transfer."""
     card = checkpoints.find(model)
-    if card.kind not in ("painter", "stylizer"):
-        raise InvalidRequest(f"The model {model} is a {card.kind}; painters and stylizers can be measured.")
+    if card.kind not in ("painter", "stylizer", "brush"):
+        raise InvalidRequest(f"The model {model} is a {card.kind}; painters, stylizers and brushes can be measured.")
     from engine.evaluate import report as reports
 
     if report is not None:
@@ -45,6 +51,12 @@ def evaluate(
             references = painters.load_references(data, card["genres"], side, cache, most=2 * count)
             account = painters.evaluate_painter(
                 loaded, references, spaces.judges(), count=count, psi=psi, seed=seed, tell=show
+            )
+        elif card.kind == "brush":
+            from engine.evaluate import brushes, spaces
+
+            account = brushes.evaluate_brush(
+                loaded, data, spaces.judges(), cache, target=target, count=count or 50, size=size or 512, tell=show
             )
         else:
             from engine.evaluate import stylizers

@@ -68,7 +68,9 @@ def write_report(account: Account, path: Path) -> None:
 
 def sentence(figures: dict[str, Any]) -> str:
     """Return what was compared with what, and how far it may be trusted."""
-    if figures["kind"] != "painter":
+    if figures["kind"] == "brush":
+        return f"{figures['photos']} photos, painted, against {figures['paintings']} paintings; low is like them."
+    if figures["kind"] == "stylizer":
         means = figures["mean"]
         beside = (
             "; the optimisation {style_distance} and {content_distance}".format(**means["gatys"])
@@ -87,7 +89,15 @@ def sentence(figures: dict[str, Any]) -> str:
 
 def headline(figures: dict[str, Any]) -> list[list[str]]:
     """Return the figures that matter as a table: a row of names, then rows that begin with what is measured."""
-    if figures["kind"] != "painter":
+    if figures["kind"] == "brush":
+        spaces = figures["spaces"]
+        return [
+            ["", *spaces],
+            ["KID of the photos themselves", *(_text(space["kid_of_photos"]) for space in spaces.values())],
+            ["KID, painted", *(_text(space["kid"]) for space in spaces.values())],
+            ["content distance (low is recognisable)", str(figures["content_distance"]), *[""] * (len(spaces) - 1)],
+        ]
+    if figures["kind"] == "stylizer":
         names = {"photo": "the photo itself", "model": "this model", "gatys": "optimisation"}
         header = ["", "style distance (low is painted)", "content distance (low is recognisable)"]
         return [header] + [[names[by], *map(str, mean.values())] for by, mean in figures["mean"].items()]

@@ -15,10 +15,11 @@ from PIL import Image
 
 from engine import checkpoints
 from engine.cli import MISTAKE, run
-from engine.evaluate import painters, spaces, stylizers
+from engine.evaluate import brushes, painters, spaces, stylizers
 from engine.evaluate.report import headline, write_report
 from engine.evaluate.spaces import Space
 from engine.nets.vgg import VGGFeatures
+from engine.pipelines.pictures import from_pixels, to_pixels
 from engine.train import gatys as gatys_module
 from engine.train.gatys import CONTENT_TAP, STYLE_TAPS, Yardstick, gatys
 
@@ -190,9 +191,52 @@ def test_too_few_paintings_or_another_kind_is_one_sentence(
     assert evaluate("tiny-painter", "--data", tmp_path / "in", "--cache", tmp_path / "cache") == MISTAKE
     assert "at least 10 are needed" in capsys.readouterr().err
     assert evaluate("tiny-enhancer", "--data", tmp_path / "in") == MISTAKE
-    assert "painters and stylizers" in capsys.readouterr().err
+    assert "painters, stylizers and brushes" in capsys.readouterr().err
     assert evaluate("tiny-painter", "--data", tmp_path, "--report", tmp_path / "r.txt") == MISTAKE
     assert ".html or .json" in capsys.readouterr().err
+
+
+def test_a_brush_is_measured_by_how_near_to_its_paintings_it_brings_photos(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(brushes, "load_eyes", eyes)
+    rng, model = np.random.default_rng(0), checkpoints.load("tiny-brush")
+    for side in ("photos", "paintings"):
+        (tmp_path / side).mkdir()
+    for number in range(10):
+        photo = picture(rng, number % 3, 256)
+        photo.save(tmp_path / f"photos/{number}.png")
+        with torch.inference_mode():
+            painted = model.net(from_pixels(np.asarray(photo)))
+        Image.fromarray(to_pixels(painted)).save(tmp_path / f"paintings/{number}.png")
+    options = ("--data", tmp_path, "--size", 256, "--cache", tmp_path / "cache")
+    assert evaluate("tiny-brush", *options, "--report", tmp_path / "report.html", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["photos"] == told["paintings"] == 10 and told["content_distance"] > 0
+    for figures in told["spaces"].values():
+        assert figures["kid"]["value"] < 0.01 < figures["kid_of_photos"]["value"]
+    page = (tmp_path / "report.html").read_text()
+    assert "10 photos, painted, against 10 paintings" in page and "KID of the photos themselves" in page
+    assert page.count("<img") == 1
+
+    assert evaluate("tiny-brush", *options, "--size", 128) == MISTAKE
+    assert "256 px or more" in capsys.readouterr().err
+    (tmp_path / "photos/0.png").unlink()
+    assert evaluate("tiny-brush", *options) == MISTAKE
+    assert "There are 9 pictures in" in capsys.readouterr().err
+    (tmp_path / "paintings").rename(tmp_path / "mine")
+    picture(rng, 0, 256).save(tmp_path / "photos/0.png")
+    assert evaluate("tiny-brush", *options, "--json", "--target", "mine/*.png") == 0
+    assert json.loads(capsys.readouterr().out)["paintings"] == 10
+    assert evaluate("tiny-brush", *options) == MISTAKE
+    assert "There are no pictures 'paintings'" in capsys.readouterr().err
+
+
+def test_pieces_cover_the_picture() -> None:
+    pictures = torch.rand(2, 3, 256, 256)
+    found = brushes.pieces(pictures)
+    assert found.shape == (8, 3, 128, 128)
+    assert found[1].equal(pictures[0, :, :128, 128:]) and found[6].equal(pictures[1, :, 128:, :128])
 
 
 def test_gatys_moves_the_photo_towards_the_style() -> None:
