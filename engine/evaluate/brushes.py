@@ -43,14 +43,17 @@ def evaluate_brush(
 
     Args:
         target: a folder or a pattern, as ``train cut --set target`` takes it.
+        count: at least 10.
         size: px, side of the squares that are painted; at least 256.
         tell: told the share of the work that is done.
 
     Raises:
-        InvalidRequest: a side has fewer than 10 pictures, or ``size`` is too small.
+        InvalidRequest: a side has fewer than 10 pictures, or ``count`` or ``size`` is too small.
     """
     if size < SEEN:
         raise InvalidRequest(f"The size is {size} px; photos are painted at {SEEN} px or more to measure a brush.")
+    if count < FEWEST:
+        raise InvalidRequest(f"The count is {count}; a brush is measured on at least {FEWEST} photos.")
     originals = _shown(data, "photos", count, size, cache)
     photos, paintings = seen(originals, SEEN), _shown(data, target, MOST, SEEN, cache)
     eyes = eyes or load_eyes()

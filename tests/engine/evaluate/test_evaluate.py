@@ -221,6 +221,8 @@ def test_a_brush_is_measured_by_how_near_to_its_paintings_it_brings_photos(
 
     assert evaluate("tiny-brush", *options, "--size", 128) == MISTAKE
     assert "256 px or more" in capsys.readouterr().err
+    assert evaluate("tiny-brush", *options, "--count", 9) == MISTAKE
+    assert "at least 10 photos" in capsys.readouterr().err
     (tmp_path / "photos/0.png").unlink()
     assert evaluate("tiny-brush", *options) == MISTAKE
     assert "There are 9 pictures in" in capsys.readouterr().err
