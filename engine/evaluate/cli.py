@@ -10,19 +10,17 @@ import typer
 
 from engine import checkpoints
 from engine.cli.console import Json, progress, tell, tell_json
-from engine.errors import InvalidRequest
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model's name.", show_default=False)],
     data: Annotated[
         Path,
-        typer.Option(
-            help="Paintings by genre, split or not; for stylizers photos/, styles/; for brushes photos/, paintings/."
-        ),
+        typer.Option(help="Paintings, split or not; for stylizers photos/, styles/; for brushes photos/, paintings/."),
     ],
     count: Annotated[
-        int | None, typer.Option(min=2, help="Samples of a painter (2000), photos of a stylizer (3) or a brush (50).")
+        int | None,
+        typer.Option(min=2, help="Samples of a painter (2000), photos of a stylizer (3), others' pictures (50)."),
     ] = None,
     target: Annotated[str, typer.Option(help="A brush's paintings below --data: a folder or a pattern.")] = "paintings",
     psi: Annotated[float, typer.Option(min=0, max=1, help="Truncation of a painter's samples.")] = 1.0,
@@ -32,10 +30,8 @@ def evaluate(
     cache: Annotated[Path, typer.Option(help="Folder for decoded pictures.")] = Path("runs/cache"),
     as_json: Json = False,
 ) -> None:
-    """Measure a painter or a brush against paintings, or a stylizer against neural style transfer."""
+    """Measure painters and brushes against paintings, stylizers against neural style transfer, enhancers."""
     card = checkpoints.find(model)
-    if card.kind not in ("painter", "stylizer", "brush"):
-        raise InvalidRequest(f"The model {model} is a {card.kind}; painters, stylizers and brushes can be measured.")
     from engine.evaluate import report as reports
 
     if report is not None:
@@ -52,6 +48,10 @@ def evaluate(
             account = painters.evaluate_painter(
                 loaded, references, spaces.judges(), count=count, psi=psi, seed=seed, tell=show
             )
+        elif card.kind == "enhancer":
+            from engine.evaluate import enhancers
+
+            account = enhancers.evaluate_enhancer(loaded, data, cache, count=count or 50, size=size or 256, tell=show)
         elif card.kind == "brush":
             from engine.evaluate import brushes, spaces
 

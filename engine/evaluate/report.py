@@ -68,6 +68,8 @@ def write_report(account: Account, path: Path) -> None:
 
 def sentence(figures: dict[str, Any]) -> str:
     """Return what was compared with what, and how far it may be trusted."""
+    if figures["kind"] == "enhancer":
+        return f"{figures['pictures']} pictures, shrunk and enlarged again, against themselves."
     if figures["kind"] == "brush":
         return f"{figures['photos']} photos, painted, against {figures['paintings']} paintings; low is like them."
     if figures["kind"] == "stylizer":
@@ -89,6 +91,13 @@ def sentence(figures: dict[str, Any]) -> str:
 
 def headline(figures: dict[str, Any]) -> list[list[str]]:
     """Return the figures that matter as a table: a row of names, then rows that begin with what is measured."""
+    if figures["kind"] == "enhancer":
+        header = ["", "PSNR in dB (high)", "texture distance (low)", "content distance (low)"]
+        return [header] + [
+            [f"{scale}, {'this model' if by == 'model' else by}", *map(str, mean.values())]
+            for scale, both in figures["scales"].items()
+            for by, mean in both.items()
+        ]
     if figures["kind"] == "brush":
         spaces = figures["spaces"]
         return [

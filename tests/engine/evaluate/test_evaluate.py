@@ -15,7 +15,7 @@ from PIL import Image
 
 from engine import checkpoints
 from engine.cli import MISTAKE, run
-from engine.evaluate import brushes, painters, spaces, stylizers
+from engine.evaluate import brushes, enhancers, painters, spaces, stylizers
 from engine.evaluate.report import headline, write_report
 from engine.evaluate.spaces import Space
 from engine.nets.vgg import VGGFeatures
@@ -183,15 +183,13 @@ def test_art_styles_are_measured_where_painter_and_paintings_know_them(
         assert told.startswith(f"{share} (paintings ")
 
 
-def test_too_few_paintings_or_another_kind_is_one_sentence(
+def test_too_few_paintings_or_a_strange_report_is_one_sentence(
     tiny_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "in/landscape").mkdir(parents=True)
     picture(np.random.default_rng(0), 0).save(tmp_path / "in/landscape/a.png")
     assert evaluate("tiny-painter", "--data", tmp_path / "in", "--cache", tmp_path / "cache") == MISTAKE
     assert "at least 10 are needed" in capsys.readouterr().err
-    assert evaluate("tiny-enhancer", "--data", tmp_path / "in") == MISTAKE
-    assert "painters, stylizers and brushes" in capsys.readouterr().err
     assert evaluate("tiny-painter", "--data", tmp_path, "--report", tmp_path / "r.txt") == MISTAKE
     assert ".html or .json" in capsys.readouterr().err
 
@@ -232,6 +230,34 @@ def test_a_brush_is_measured_by_how_near_to_its_paintings_it_brings_photos(
     assert json.loads(capsys.readouterr().out)["paintings"] == 10
     assert evaluate("tiny-brush", *options) == MISTAKE
     assert "There are no pictures 'paintings'" in capsys.readouterr().err
+
+
+def test_an_enhancer_is_measured_by_enlarging_what_was_shrunk(
+    tiny_models: Path,
+    paintings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(enhancers, "load_eyes", eyes)
+    options = ("--data", paintings, "--size", 32, "--cache", tmp_path / "cache")
+    assert evaluate("tiny-enhancer", *options, "--report", tmp_path / "report.html", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["pictures"] == 48 and set(told["scales"]) == {"x2", "x4"}
+    for by in ("bicubic", "model"):
+        twice, four_times = (told["scales"][scale][by] for scale in ("x2", "x4"))
+        assert twice["psnr"] > four_times["psnr"] and 0 < twice["content_distance"] < four_times["content_distance"]
+    assert told["scales"]["x2"]["bicubic"]["psnr"] > told["scales"]["x2"]["model"]["psnr"]  # random weights harm
+    page = (tmp_path / "report.html").read_text()
+    assert "x4, this model" in page and "shrunk and enlarged again" in page and page.count("<img") == 1
+
+    held_out = tmp_path / "split/held-out"
+    held_out.mkdir(parents=True)
+    picture(np.random.default_rng(0), 0).save(held_out / "a.png")
+    assert evaluate("tiny-enhancer", "--data", tmp_path / "split", "--cache", tmp_path / "cache") == MISTAKE
+    assert "There are 1 pictures to compare" in capsys.readouterr().err
+    assert evaluate("tiny-enhancer", *options[:2], "--size", 50) == MISTAKE
+    assert "a multiple of 4" in capsys.readouterr().err
 
 
 def test_pieces_cover_the_picture() -> None:
