@@ -160,9 +160,11 @@ class PainterSystem(System):
         folders = {parse_genre(name): i for i, name in enumerate(self.pictures.genres) if name not in ("unlabelled",)}
         missing = [genre for genre in self.genres if genre not in folders]
         if missing:
-            raise InvalidRequest(
-                f"There are no paintings of {', '.join(missing)}; known genres are {', '.join(GENRES)}."
+            found = ",".join(folders)
+            way_on = (
+                f"those of {found} are learned with --set genres={found}" if found else f"known are {', '.join(GENRES)}"
             )
+            raise InvalidRequest(f"There are no paintings of {', '.join(missing)}; {way_on}.")
         self.rows = [np.flatnonzero(self.pictures.labels == folders[genre]) for genre in self.genres]
         weights = np.sqrt([len(rows) for rows in self.rows])
         self.genre_odds = weights / weights.sum()

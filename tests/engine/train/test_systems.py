@@ -613,6 +613,12 @@ def test_dcgan_paints_one_genre_if_asked(data: Path, home: Path) -> None:
         kind(config, data, home / "cache")
 
 
+def test_a_painter_without_paintings_of_a_genre_says_how_to_go_on(data: Path, home: Path) -> None:
+    kind, config = tiny("painter", genres="landscape,marina")
+    with pytest.raises(InvalidRequest, match=r"no paintings of marina; .* --set genres=landscape,portrait\.$"):
+        kind(config, data, home / "cache")
+
+
 def test_the_enhancer_keeps_the_pictures_of_its_sheet_out_of_training(data: Path, home: Path) -> None:
     kind, config = tiny("enhancer")
     system = kind(config, data, home / "cache")
