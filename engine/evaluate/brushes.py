@@ -56,11 +56,11 @@ def evaluate_brush(
         raise InvalidRequest(f"The count is {count}; a brush is measured on at least {FEWEST} photos.")
     originals = _shown(data, "photos", count, size, cache)
     photos, paintings = seen(originals, SEEN), _shown(data, target, MOST, SEEN, cache)
-    eyes = eyes or load_eyes()
+    canvas, eyes = look_of(model.card).canvas, eyes or load_eyes()
     painted, lost = [], []
     with torch.inference_mode():
         for number, photo in enumerate(originals.split(1)):
-            painted.append(seen(model.net(primed(photo, look_of(model.card).canvas)).float(), SEEN))
+            painted.append(seen(model.net(primed(photo, canvas)).float(), SEEN))
             kept, shown = eyes(painted[-1])[CONTENT_TAP], eyes(photos[number : number + 1])[CONTENT_TAP]
             lost.append(losses.content_loss(kept, shown).mean())
             tell(0.7 * (number + 1) / len(photos))

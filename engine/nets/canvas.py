@@ -95,7 +95,7 @@ def smear(luma: Tensor, fields: int, steps: int, seed: int) -> Tensor:
         drawn = torch.randn(count, 1, height + 1, width + 1, generator=rng)
         return F.avg_pool2d(drawn, 2, 1).flatten(1).to(luma.device)
 
-    noise = blots(1)
+    noise = blots(1)  # drawn first, the colours' last: brightness is the same with and without them
     turned = WAVE * torch.randn(1, 1, 4, 5, generator=rng).to(luma.device)
     noise = torch.cat([noise, blots(fields - 1)])
     turned = 2 * F.interpolate(turned, (height, width), mode="bicubic")[0, 0]

@@ -27,10 +27,8 @@ PALETTE = 13  # numbers at the end of a style vector: mean and covariance of its
 AXES = torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])  # luma, two opponent axes
 NEAR = 0.01  # squared distance at which a palette counts e times less: two or three of a hundred are mixed
 CALM = 3e-4  # variance added to each colour axis of a painting: a nearly grey one is not blown up into noise
-ENOUGH = 64  # places along the shorter side that moments are measured on; all of them cost a third of the time
-
-
 HUES = 0.8  # of a brush's colours that are the photo's own, in the palette; of its network's alone, trees were brown
+ENOUGH = 64  # places along the shorter side that moments are measured on; all of them cost a third of the time
 
 
 @dataclass
@@ -103,20 +101,26 @@ def palette_distance(palettes: Tensor, others: Tensor) -> Tensor:
     return torch.cdist(place(palettes), place(others)).square()
 
 
+def colours_in(palette: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how much a palette (B, 13) counts (B, 1), 0 where a style has no picture, its mean (B, 3) and covariance
+    (B, 3, 3)."""
+    share = palette[:, 12:].float().clamp(0, 1)
+    amount = share.clamp_min(1e-6)
+    return share, palette[:, :3].float() / amount, (palette[:, 3:12].float() / amount).view(-1, 3, 3)
+
+
 def recolour(painting: Tensor, palette: Tensor, statistics: Statistics | None = None) -> Tensor:
     """Give ``painting`` (B, 3, H, W) the mean and covariance of the colours of ``palette`` (B, 13).
 
     One affine map M = L_t L_s^-1 (Reinhard et al. 2001, with covariances), L L^T the covariances in luma and two
     opponent axes: what was darker stays darker, and the hue may depend on brightness as it does in the style.
     """
-    share = palette[:, 12:].float().clamp(0, 1)  # (B, 1); 0 where a style has no picture
+    share, wanted, spread = colours_in(palette)
     if not share.any():
         return painting
     with torch.autocast(painting.device.type, enabled=False):
         painting = painting.float()
         mean, covariance = statistics.once(lambda: colours_of(painting)) if statistics else colours_of(painting)
-        amount = share.clamp_min(1e-6)
-        wanted, spread = palette[:, :3].float() / amount, (palette[:, 3:12].float() / amount).view(-1, 3, 3)
         opponent = AXES.to(painting.device)
         calm = CALM * torch.eye(3, device=painting.device)
         theirs = torch.linalg.cholesky(opponent @ spread @ opponent.T + calm / 3)  # a rounded covariance stays positive
@@ -138,13 +142,11 @@ def with_hues_of(photo: Tensor, painting: Tensor, own: tuple[Tensor, Tensor], pa
         own: mean (B, 3) and covariance (B, 3, 3) of the photo's colours.
         palette: (B, 13).
     """
-    share = palette[:, 12:].float().clamp(0, 1)
+    share, wanted, theirs = colours_in(palette)
     if not share.any():
         return painting
     with torch.autocast(painting.device.type, enabled=False):
         axes = AXES.to(painting.device)
-        amount = share.clamp_min(1e-6)
-        wanted, theirs = palette[:, :3].float() / amount, (palette[:, 3:12].float() / amount).view(-1, 3, 3)
         spread, has = ((axes @ each @ axes.T).diagonal(dim1=1, dim2=2) for each in (theirs, own[1]))  # (B, 3)
         stretch = ((spread.clamp_min(0) + CALM / 3) / (has.clamp_min(0) + CALM)).sqrt()
         hues = HUES * share * stretch.new_tensor([0, 1, 1])  # (B, 3), how much of each axis
